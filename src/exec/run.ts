@@ -1,0 +1,136 @@
+/**
+ * Child processes: start one with an argument vector (never a shell string), collect or stream its output, and end the
+ * whole process group when the signal fires.
+ */
+import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
+import type { Readable } from 'node:stream';
+
+export interface RunOptions {
+  readonly cwd?: string;
+  /** The whole environment of the child; default: a small fixed one, so that secrets of ours never leak. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Bytes for the child's standard input; default: none (/dev/null). */
+  readonly input?: string | Uint8Array;
+  /** Where output goes besides being collected. */
+  readonly onOutput?: (chunk: Buffer, stream: 'stdout' | 'stderr') => void;
+  readonly signal?: AbortSignal;
+  /** Milliseconds between SIGTERM and SIGKILL after an abort; default 5000. */
+  readonly grace?: number;
+}
+
+export interface Finished {
+  /** Exit code, or 128 + signal number as a shell would say. */
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A command that did not end with 0, where that was required. */
+export class CommandFailed extends Error {
+  override readonly name = 'CommandFailed';
+  readonly code: number;
+  readonly stderr: string;
+  constructor(argv: readonly string[], finished: Finished) {
+    const lastLine = finished.stderr.trim().split('\n').at(-1) ?? '';
+    super(`${argv.slice(0, 3).join(' ')}: exit ${finished.code}${lastLine === '' ? '' : `: ${lastLine}`}`);
+    this.code = finished.code;
+    this.stderr = finished.stderr;
+  }
+}
+
+/** What children get when nothing else is said. */
+export const cleanEnvironment: Readonly<Record<string, string>> = {
+  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  LANG: 'C.UTF-8',
+};
+
+/** Runs a command to its end. @throws the signal's reason when aborted; the spawn error when it cannot start */
+export async function run(argv: readonly string[], options: RunOptions = {}): Promise<Finished> {
+  const { input } = options;
+  const child = start(argv, [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'], options);
+  const out: Buffer[] = [];
+  const err: Buffer[] = [];
+  collect(child.stdout, out, (chunk) => options.onOutput?.(chunk, 'stdout'));
+  collect(child.stderr, err, (chunk) => options.onOutput?.(chunk, 'stderr'));
+  if (input !== undefined && child.stdin !== null) {
+    child.stdin.on('error', () => {}); // the child may end without reading all of it
+    child.stdin.end(input);
+  }
+  const code = await ended(child, options);
+  return { code, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() };
+}
+
+/** As {@link run}, for a command that must succeed. @throws {CommandFailed} */
+export async function check(argv: readonly string[], options: RunOptions = {}): Promise<Finished> {
+  const finished = await run(argv, options);
+  if (finished.code !== 0) throw new CommandFailed(argv, finished);
+  return finished;
+}
+
+/** Starts a command in a process group of its own. */
+export function start(argv: readonly string[], stdio: StdioOptions, options: RunOptions = {}): ChildProcess {
+  options.signal?.throwIfAborted();
+  const [program, ...args] = argv;
+  if (program === undefined) throw new TypeError('empty argv');
+  return spawn(program, args, {
+    cwd: options.cwd ?? '/',
+    env: { ...(options.env ?? cleanEnvironment) },
+    stdio,
+    detached: true,
+  });
+}
+
+/** Waits for the child's end; on abort terminates its group, then kills it. */
+export async function ended(child: ChildProcess, options: RunOptions = {}): Promise<number> {
+  const { signal, grace = 5000 } = options;
+  let killTimer: NodeJS.Timeout | undefined;
+  const abort = (): void => {
+    killGroup(child, 'SIGTERM');
+    killTimer = setTimeout(() => killGroup(child, 'SIGKILL'), grace);
+  };
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    const code = await new Promise<number>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', (exit, killedBy) => resolve(exit ?? 128 + signalNumber(killedBy)));
+    });
+    signal?.throwIfAborted();
+    return code;
+  } finally {
+    signal?.removeEventListener('abort', abort);
+    clearTimeout(killTimer);
+  }
+}
+
+/** Signals a child's whole process group; silent when it is gone. */
+export function killGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(-child.pid, signal);
+  } catch {
+    child.kill(signal);
+  }
+}
+
+function collect(stream: Readable | null, into: Buffer[], each: (chunk: Buffer) => void): void {
+  stream?.on('data', (chunk: Buffer) => {
+    into.push(chunk);
+    each(chunk);
+  });
+}
+
+const numbers: Partial<Record<NodeJS.Signals, number>> = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGQUIT: 3,
+  SIGABRT: 6,
+  SIGKILL: 9,
+  SIGSEGV: 11,
+  SIGPIPE: 13,
+  SIGTERM: 15,
+};
+
+/** The signal's number on Linux, 0 for those that nobody here reports. */
+export function signalNumber(signal: NodeJS.Signals | null): number {
+  return (signal === null ? undefined : numbers[signal]) ?? 0;
+}

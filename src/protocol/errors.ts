@@ -1,0 +1,74 @@
+/**
+ * The error rule: if the package is to blame, return an Outcome; if the world is to blame, throw one of these.
+ * ARCHITECTURE.md, "Whose fault", says what each one becomes in Redis and as an exit code.
+ */
+
+/** Exit codes of ours, from sysexits(3): neither sbuild (0-3) nor autopkgtest (0-20) uses them. */
+export const exitCodes = {
+  usage: 64,
+  unavailable: 69,
+  internal: 70,
+  notFinished: 75,
+  infrastructure: 76,
+  notAllowed: 77,
+  config: 78,
+  interrupted: 130,
+} as const;
+
+/** What was asked cannot be done, and asking again will not help. `path` names the file, key or word at fault. */
+export class UsageError extends Error {
+  override readonly name: string = 'UsageError';
+  readonly path: string;
+  constructor(path: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.path = path;
+  }
+}
+
+/** The configuration is wrong: file and key are in `path`. */
+export class ConfigError extends UsageError {
+  override readonly name = 'ConfigError';
+}
+
+/** Redis, or a server binary, cannot be reached or must not be used. */
+export class UnavailableError extends Error {
+  override readonly name = 'UnavailableError';
+}
+
+/** Which step of a session the testbed failed in. */
+export type TestbedStep = 'start' | 'open' | 'run' | 'copy' | 'revert' | 'reboot' | 'commit' | 'close' | 'protocol';
+
+/** The testbed failed, not the package. Worth a retry elsewhere. */
+export class TestbedError extends Error {
+  override readonly name: string = 'TestbedError';
+  readonly step: TestbedStep;
+  readonly backend: string;
+  constructor(step: TestbedStep, backend: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.step = step;
+    this.backend = backend;
+  }
+}
+
+/** Why a running job was stopped from outside. Also the `reason` of the job's AbortSignal. */
+export type InterruptionReason = 'cancelled' | 'deadline' | 'shutdown';
+
+export class Interruption extends Error {
+  override readonly name = 'Interruption';
+  readonly reason: InterruptionReason;
+  constructor(reason: InterruptionReason, message: string = reason) {
+    super(message);
+    this.reason = reason;
+  }
+}
+
+/** The right to go on is lost: another owner may already run. Touch nothing. */
+export class LeaseLost extends Error {
+  override readonly name = 'LeaseLost';
+}
+
+/** The message of anything that was thrown, in one line. */
+export function messageOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replaceAll(/\s*\n\s*/g, ' ').trim();
+}

@@ -1,0 +1,100 @@
+/**
+ * The seam between the adt-virt server and the backends: what a backend offers, and what the server makes of it.
+ * A method that is present is an advertised capability; there is no second list to keep in step.
+ */
+import type { Readable, Writable } from 'node:stream';
+
+/**
+ * A capability word of the adt-virt protocol that describes the testbed itself (autopkgtest's
+ * README.virtualisation-server). `revert`, `reboot`, `golden-image` are not traits: they follow from methods.
+ */
+export type Trait =
+  | 'isolation-container'
+  | 'isolation-machine'
+  | 'root-on-testbed'
+  | 'revert-full-system'
+  | `suggested-normal-user=${string}`;
+
+/** One program and its arguments; the program is an absolute path. */
+export type Argv = readonly [string, ...string[]];
+
+/** One open machine or container, exclusively ours. Dispose is idempotent and leaves nothing behind on the host. */
+export interface Testbed extends AsyncDisposable {
+  /**
+   * Prefix that runs a command in the testbed as root: `[...auxverb, 'ls', '/']`. Stdio passes through, the exit status
+   * is the command's (255 becomes 253, since clients read 254 and 255 as "testbed lost"). Needs no environment.
+   * Valid until the next {@link revert} or dispose; read it again after a revert.
+   */
+  readonly auxverb: Argv;
+  readonly traits: readonly Trait[];
+  /** Set only where testbed and host are one security context (null): the testbed's `/` as a host path. */
+  readonly rootOnHost?: string;
+  /** Throws away every change since open, on the same generation. */
+  revert?(signal: AbortSignal): Promise<void>;
+  reboot?(signal: AbortSignal): Promise<void>;
+}
+
+/** A testbed whose changes can become the next generation of its image. Dispose without commit discards them. */
+export interface GoldenTestbed extends Testbed {
+  /** Identity of the generation that was opened, e.g. `bookworm-amd64@3`. Announced as `golden-image-id=`. */
+  readonly generationId: string;
+  /**
+   * Stops the testbed, verifies, and publishes its changes by one atomic step. Whatever the outcome the testbed is
+   * closed afterwards. @throws {GoldenRefusal} when nothing was published and the old image is intact.
+   */
+  commit(signal: AbortSignal): Promise<void>;
+}
+
+/**
+ * What the protocol's server serves: one image on one backend. Made by the roots, which join a backend to the images.
+ */
+export interface TestbedSource {
+  /** For diagnostics: `overlay`. */
+  readonly name: string;
+  /** Traits announced while no testbed is open. */
+  readonly traits: readonly Trait[];
+  readonly revert: boolean;
+  readonly reboot: boolean;
+  /** Opens a disposable testbed on the current generation. @throws {TestbedError} */
+  open(signal: AbortSignal): Promise<Testbed>;
+  /** Opens a testbed for writing. Present means: announces `golden-image`. @throws {GoldenRefusal|TestbedError} */
+  openGolden?(signal: AbortSignal): Promise<GoldenTestbed>;
+}
+
+/** Reply words of the golden verbs that leave the session usable and Closed (docs/golden-verb.md). */
+export type GoldenRefusalWord = 'golden-locked' | 'golden-unavailable' | 'commit-failed' | 'golden-changed';
+
+/** The image was not written, and is as it was. `message` says why, for stderr. */
+export class GoldenRefusal extends Error {
+  override readonly name = 'GoldenRefusal';
+  readonly word: GoldenRefusalWord;
+  constructor(word: GoldenRefusalWord, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.word = word;
+  }
+}
+
+/** How a server ended: its exit code, or the signal that killed it. */
+export type ServerExit =
+  | { readonly kind: 'code'; readonly code: number }
+  | { readonly kind: 'signal'; readonly signal: NodeJS.Signals };
+
+/** A started server, seen from the client's side. */
+export interface Channel {
+  /** Client to server. */
+  readonly toServer: Writable;
+  /** Server to client. */
+  readonly fromServer: Readable;
+  /** Settles when the server has ended and cleaned up; never rejects. */
+  readonly exited: Promise<ServerExit>;
+  /** Asks the server to clean up and end, as SIGTERM would. Idempotent. */
+  terminate(): void;
+}
+
+/** Something that speaks adt-virt: native backends and foreign programs alike. All that the worker sees. */
+export interface VirtServer {
+  readonly name: string;
+  /** Why it cannot work on this host, in one line that a person can act on; undefined when it can. */
+  unavailable(): Promise<string | undefined>;
+  start(signal: AbortSignal): Promise<Channel>;
+}

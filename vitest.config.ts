@@ -1,0 +1,18 @@
+import { defineConfig } from 'vitest/config';
+
+/** unit: this process only. redis: a real server as a child. conformance: real testbeds and clients, needs root. */
+const project = (name: string, testTimeout: number) => ({
+  test: {
+    name,
+    include: [`test/${name}/**/*.test.ts`],
+    testTimeout,
+    hookTimeout: testTimeout,
+    retry: 0,
+    pool: 'forks' as const,
+    fileParallelism: name === 'unit',
+  },
+});
+
+export default defineConfig({
+  test: { projects: [project('unit', 20_000), project('redis', 60_000), project('conformance', 600_000)] },
+});
