@@ -17,17 +17,12 @@ export const exitCodes = {
 
 /** What was asked cannot be done, and asking again will not help. `path` names the file, key or word at fault. */
 export class UsageError extends Error {
-  override readonly name: string = 'UsageError';
+  override readonly name = 'UsageError';
   readonly path: string;
   constructor(path: string, message: string, options?: ErrorOptions) {
     super(message, options);
     this.path = path;
   }
-}
-
-/** The configuration is wrong: file and key are in `path`. */
-export class ConfigError extends UsageError {
-  override readonly name = 'ConfigError';
 }
 
 /** Redis, or a server binary, cannot be reached or must not be used. */

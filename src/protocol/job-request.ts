@@ -35,12 +35,14 @@ const archiveSchema = z.strictObject({
   version: versionSchema.optional(),
 });
 
-/** Built packages by their .changes; `main` is the .changes. `source` gives the tests where the .changes has none. */
+/** Built packages by their .changes; `main` is the .changes. */
 const changesSchema = z.strictObject({
   type: z.literal('changes'),
   package: packageNameSchema,
   version: versionSchema,
   main: fileNameSchema,
+  /** A .dsc among `files` that the .changes does not list itself: it was found beside it, and gives the tests. */
+  source: fileNameSchema.optional(),
   files: z.array(artifactSchema).min(1).max(1024),
 });
 

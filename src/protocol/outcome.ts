@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { imageNameSchema } from './image.ts';
 
-/** Seconds since the job was claimed, by the name of the step that ended then: queued, opened, deps, build, closed... */
+/** How long each step took, in order: queued, opened, then the client's own stages (deps, build, ...), closed. */
 export const stepsSchema = z.array(z.strictObject({ name: z.string(), seconds: z.number() }));
 export type Steps = z.infer<typeof stepsSchema>;
 

@@ -27,9 +27,10 @@ export const redisKeys = (p: string) => ({
   runs: `${p}:runs`,
   /** String: durable intent to cancel a run; the value is the reason. */
   cancel: (runId: string) => `${p}:cancel:${runId}`,
-  /** Hash: a host's offers, slots and heartbeat, as JSON, with a time to live. */
-  host: (host: string) => `${p}:host:${host}`,
-  hosts: `${p}:hosts`,
+  /** Sorted set of running workers, scored by the time (ms) until which their heartbeat counts. */
+  workers: `${p}:workers`,
+  /** Hash: what each of them says of itself (presence.ts). */
+  workerDetails: `${p}:worker-details`,
   /** Lease of an image: JSON with owner, fence, since. */
   lease: (image: string) => `${p}:lease:${image}`,
   /** Counter: the last fence given out for an image. Never expires. */

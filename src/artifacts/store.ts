@@ -1,0 +1,53 @@
+/**
+ * Inputs of jobs, by content: a file is kept under its SHA-256, so that a producer may delete or change its own copy, and
+ * a worker knows that it works on what was asked.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import { constants, createReadStream } from 'node:fs';
+import { copyFile, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+
+export interface StoredFile {
+  readonly size: number;
+  /** 64 hex digits. */
+  readonly sha256: string;
+}
+
+/** Copies a file in (a reflink where the file system can). What is stored is what was hashed, whoever writes meanwhile. */
+export async function putFile(store: string, file: string): Promise<StoredFile> {
+  await mkdir(store, { recursive: true, mode: 0o755 });
+  const draft = path.join(store, `.draft-${randomUUID()}`);
+  try {
+    await copyFile(file, draft, constants.COPYFILE_FICLONE);
+    const sha256 = await sha256Of(draft);
+    const { size } = await stat(draft);
+    await syncToDisk(draft);
+    await rename(draft, path.join(store, sha256));
+    return { size, sha256 };
+  } finally {
+    await rm(draft, { force: true });
+  }
+}
+
+/** Puts a stored file at `target`, verified. @throws when it is missing or damaged, naming the digest */
+export async function takeFile(store: string, sha256: string, target: string): Promise<void> {
+  await copyFile(path.join(store, sha256), target, constants.COPYFILE_FICLONE);
+  const found = await sha256Of(target);
+  if (found !== sha256) throw new Error(`artifact ${sha256} is damaged: its content hashes to ${found}`);
+}
+
+export async function sha256Of(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(file), hash);
+  return hash.digest('hex');
+}
+
+async function syncToDisk(file: string): Promise<void> {
+  const handle = await open(file, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

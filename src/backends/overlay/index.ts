@@ -1,0 +1,117 @@
+/**
+ * overlay: a disposable root over the immutable layers of a generation. One `unshare` and one Perl process per testbed;
+ * nothing is unpacked, nothing copied, and the host keeps one folder per open session.
+ */
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import type { State } from '../../config/state.ts';
+import { asRoot, isRoot } from '../../exec/as-root.ts';
+import { check } from '../../exec/run.ts';
+import { emptyTrash } from '../../exec/trash.ts';
+import { messageOf, TestbedError } from '../../protocol/errors.ts';
+import type { Argv } from '../../protocol/testbed.ts';
+import type { Backend, BackendTestbed, Content, OpenOptions } from '../backend.ts';
+import { libexec, startNamespaces, type Namespaces } from './namespace.ts';
+import { createSessionFolder, reapSessionFolders, type SessionFolder } from './session-folder.ts';
+import { ensureSkeleton } from './skeleton.ts';
+import { syscallNumbers, type SyscallNumbers } from './syscalls.ts';
+import { overlayUnavailable } from './unavailable.ts';
+
+const traits = ['revert-full-system', 'root-on-testbed'] as const;
+
+export function overlayBackend(state: Pick<State, 'sessions' | 'trash'>): Backend {
+  return {
+    name: 'overlay',
+    traits,
+    revert: true,
+    reboot: false,
+    unavailable: overlayUnavailable,
+    open: (content, options, signal) => openTestbed(state, content, options, signal),
+    async reap() {
+      const reaped = await reapSessionFolders(state.sessions, state.trash);
+      await emptyTrash(state.trash);
+      return reaped;
+    },
+  };
+}
+
+async function openTestbed(
+  state: Pick<State, 'sessions' | 'trash'>,
+  content: Content,
+  options: OpenOptions,
+  signal: AbortSignal,
+): Promise<BackendTestbed> {
+  const numbers = syscallNumbers();
+  if (numbers === undefined) throw new TestbedError('open', 'overlay', `unknown architecture ${process.arch}`);
+  const skeleton = await ensureSkeleton(state.sessions);
+  const folder = await createSessionFolder(state.sessions, state.trash, options.sessionId);
+  const lower = [skeleton, ...content.layers.toReversed()];
+  const begin = async (stop: AbortSignal): Promise<Namespaces> => {
+    const layer = await changesFolder(folder, options.keepChangesIn);
+    const mounts = { root: folder.root, lower, resolvConf: folder.resolvConf, ...layer };
+    return startNamespaces(mounts, numbers, stop);
+  };
+  try {
+    return testbed(folder, numbers, options, await begin(signal), begin);
+  } catch (error) {
+    await folder.remove();
+    if (signal.aborted || error instanceof TestbedError) throw error;
+    throw new TestbedError('open', 'overlay', messageOf(error), { cause: error });
+  }
+}
+
+function testbed(
+  folder: SessionFolder,
+  numbers: SyscallNumbers,
+  options: OpenOptions,
+  first: Namespaces,
+  begin: (signal: AbortSignal) => Promise<Namespaces>,
+): BackendTestbed {
+  let current = first;
+  const kept = options.keepChangesIn;
+  return {
+    traits,
+    get auxverb() {
+      return enterArgv(current, numbers);
+    },
+    async revert(signal) {
+      await current.stop();
+      if (kept !== undefined) await emptyFolder(kept);
+      current = await begin(signal);
+    },
+    ...(kept === undefined
+      ? {}
+      : {
+          async capture(signal: AbortSignal) {
+            await current.stop();
+            // the mount was volatile: one syncfs brings the finished layer to disk (sync(1), -f)
+            await check(['/bin/sync', '--file-system', kept], { signal });
+          },
+        }),
+    async [Symbol.asyncDispose]() {
+      await current.stop();
+      await folder.remove();
+    },
+  };
+}
+
+/** The program behind print-execute-command: absolute, and in need of no environment. */
+function enterArgv(namespaces: Namespaces, numbers: SyscallNumbers): Argv {
+  const userns = isRoot() ? '0' : '1';
+  const enter = libexec('overlay-enter');
+  return ['/usr/bin/perl', '-f', enter, String(numbers.setns), userns, ...namespaces.paths, '--'];
+}
+
+/** Where the changes go: beside the session, or in a candidate that outlives it. */
+async function changesFolder(folder: SessionFolder, kept?: string): Promise<{ upper: string; work: string }> {
+  if (kept === undefined) return folder.renewLayer();
+  // overlayfs wants its work folder on the same file system as the layer, outside of it, and empty
+  const work = path.join(path.dirname(kept), 'overlay-work');
+  await emptyFolder(work);
+  return { upper: kept, work };
+}
+
+async function emptyFolder(folder: string): Promise<void> {
+  await check([...asRoot(), '/bin/rm', '-rf', '--', folder]);
+  await mkdir(folder, { mode: 0o755 });
+}

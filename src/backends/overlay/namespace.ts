@@ -1,0 +1,131 @@
+/** Starts and stops the namespaces of a testbed: util-linux `unshare` around libexec/overlay-init. */
+import type { ChildProcess } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { isRoot, userNamespace } from '../../exec/as-root.ts';
+import { start } from '../../exec/run.ts';
+import { TestbedError } from '../../protocol/errors.ts';
+import { devices } from './skeleton.ts';
+import type { SyscallNumbers } from './syscalls.ts';
+
+/** A program of ours, from `src/` and from `dist/` alike. */
+export function libexec(name: string): string {
+  return fileURLToPath(new URL(`../../../libexec/${name}`, import.meta.url));
+}
+
+export interface Mounts {
+  /** Mount point. */
+  readonly root: string;
+  /** Highest first, as overlayfs wants them. */
+  readonly lower: readonly string[];
+  readonly upper: string;
+  readonly work: string;
+  readonly resolvConf: string;
+}
+
+export interface Namespaces {
+  /** `/proc/<us>/fd/N` of each namespace, a user namespace first. Gone once stopped or once we are dead. */
+  readonly paths: readonly string[];
+  /** Settles when the testbed's first process has ended, for whatever reason. */
+  readonly ended: Promise<void>;
+  /** Ends every process in the testbed and waits for it. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/** Milliseconds that a testbed gets to be set up, and to die before it is killed. */
+const limits = { setUp: 60_000, stop: 10_000 };
+
+export async function startNamespaces(mounts: Mounts, numbers: SyscallNumbers, signal: AbortSignal): Promise<Namespaces> {
+  const child = start(unshareArgv(mounts, numbers), ['pipe', 'pipe', 'pipe'], { signal });
+  child.stdin?.on('error', () => {}); // it may die before us
+  const ended = new Promise<void>((resolve) => {
+    child.once('error', () => resolve());
+    child.once('exit', () => resolve());
+  });
+  const kill = (): void => void child.kill('SIGKILL');
+  signal.addEventListener('abort', kill, { once: true });
+  try {
+    const pid = await readReady(child);
+    const handles = openNamespaces(pid);
+    return {
+      paths: handles.map((fd) => `/proc/${process.pid}/fd/${fd}`),
+      ended,
+      stop: once(async () => {
+        for (const fd of handles) closeSync(fd);
+        child.stdin?.end();
+        const timer = setTimeout(kill, limits.stop);
+        await ended;
+        clearTimeout(timer);
+      }),
+    };
+  } catch (error) {
+    kill();
+    await ended;
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', kill);
+  }
+}
+
+function unshareArgv(mounts: Mounts, numbers: SyscallNumbers): string[] {
+  const root = isRoot();
+  const unshare = root ? ['/usr/bin/unshare'] : userNamespace;
+  const settings = {
+    root: mounts.root,
+    lower: mounts.lower.map(escapeLayer).join(':'),
+    upper: escapeLayer(mounts.upper),
+    work: escapeLayer(mounts.work),
+    options: root ? '' : ',userxattr',
+    resolv: mounts.resolvConf,
+    userns: root ? '' : '1',
+    devices: devices.join(','),
+    mount: numbers.mount,
+    umount2: numbers.umount2,
+    pivot_root: numbers.pivot_root,
+  };
+  return [
+    ...unshare,
+    ...['--mount', '--uts', '--ipc', '--pid', '--fork', '--kill-child', '--', '/usr/bin/perl', '-f'],
+    libexec('overlay-init'),
+    ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
+  ];
+}
+
+/** overlayfs splits its options at `,` and its layers at `:`; both, and the backslash itself, can be escaped. */
+function escapeLayer(layer: string): string {
+  return layer.replaceAll(/[\\:,]/g, String.raw`\$&`);
+}
+
+/** The host's process id of the testbed's first process. @throws {TestbedError} with the helper's own words */
+function readReady(child: ChildProcess): Promise<number> {
+  return new Promise((resolve, reject) => {
+    let said = '';
+    let complaint = '';
+    const fail = (message: string): void => reject(new TestbedError('open', 'overlay', message));
+    const timer = setTimeout(() => fail('the testbed was not set up within a minute'), limits.setUp);
+    child.stderr?.on('data', (chunk: Buffer) => (complaint += chunk.toString()));
+    child.stdout?.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+      const [, word, rest] = /^(ready|error) (.*)\n/.exec(said) ?? [];
+      if (word === 'ready') resolve(Number(rest));
+      if (word === 'error') fail(rest ?? '');
+      if (word !== undefined) clearTimeout(timer);
+    });
+    child.once('error', (error) => fail(error.message));
+    child.once('close', (code) => {
+      clearTimeout(timer);
+      fail(complaint.trim() || `unshare ended with ${code}`);
+    });
+  });
+}
+
+function openNamespaces(pid: number): number[] {
+  const kinds = [...(isRoot() ? [] : ['user']), 'pid', 'uts', 'ipc', 'mnt'];
+  return kinds.map((kind) => openSync(`/proc/${pid}/ns/${kind}`, 'r'));
+}
+
+function once(action: () => Promise<void>): () => Promise<void> {
+  let done: Promise<void> | undefined;
+  return () => (done ??= action());
+}

@@ -1,0 +1,80 @@
+/**
+ * What an open testbed has on the host: one folder named after its session, with its owner written down first, so that
+ * whoever comes later can tell a live session from the leftovers of a killed one.
+ */
+import { copyFile, mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { identityOf, isAlive, processIdentitySchema, type ProcessIdentity } from '../../exec/process-identity.ts';
+import { discard } from '../../exec/trash.ts';
+
+export interface SessionFolder {
+  readonly path: string;
+  /** Mount point of the root; a mount only inside the testbed's own namespace. */
+  readonly root: string;
+  readonly resolvConf: string;
+  /** A fresh upper and work folder; the one before, if any, goes to the trash. */
+  renewLayer(): Promise<{ readonly upper: string; readonly work: string }>;
+  /** Everything to the trash. Idempotent. */
+  remove(): Promise<void>;
+}
+
+export async function createSessionFolder(sessions: string, trash: string, sessionId: string): Promise<SessionFolder> {
+  const folder = path.join(sessions, sessionId);
+  const root = path.join(folder, 'root');
+  const layer = path.join(folder, 'layer');
+  await mkdir(folder, { recursive: false, mode: 0o755 });
+  await writeFile(path.join(folder, 'owner.json'), JSON.stringify(identityOf()));
+  await mkdir(root);
+  const resolvConf = path.join(folder, 'resolv.conf');
+  // a copy: the testbed's root may write to it, and must never reach the host's
+  await copyFile('/etc/resolv.conf', resolvConf).catch(() => writeFile(resolvConf, ''));
+  return {
+    path: folder,
+    root,
+    resolvConf,
+    async renewLayer() {
+      await discard(layer, trash);
+      const made = { upper: path.join(layer, 'upper'), work: path.join(layer, 'work') };
+      await mkdir(made.upper, { recursive: true, mode: 0o755 });
+      await mkdir(made.work);
+      return made;
+    },
+    remove: () => discard(folder, trash),
+  };
+}
+
+/** Folders whose owner is dead, renamed away by whoever comes first. @returns their session ids */
+export async function reapSessionFolders(sessions: string, trash: string): Promise<string[]> {
+  const names = await readdir(sessions).catch(() => []);
+  const reaped: string[] = [];
+  for (const name of names) {
+    if (name.startsWith('.skeleton-')) continue;
+    const folder = path.join(sessions, name);
+    if (await ownerLives(folder)) continue;
+    const claimed = path.join(sessions, `.reaped-${name.replace(/^\.reaped-/, '')}-${process.pid}`);
+    const mine = await rename(folder, claimed).then(
+      () => true,
+      () => false,
+    );
+    if (!mine) continue; // another process reaps it
+    await discard(claimed, trash);
+    reaped.push(name);
+  }
+  return reaped;
+}
+
+/** A folder without an owner is being made, or its maker died before it could sign: after a minute it is the latter. */
+async function ownerLives(folder: string): Promise<boolean> {
+  const owner = await readOwner(path.join(folder, 'owner.json'));
+  if (owner !== undefined) return isAlive(owner);
+  const made = await stat(folder).catch(() => undefined);
+  return made !== undefined && Date.now() - made.ctimeMs < 60_000;
+}
+
+async function readOwner(file: string): Promise<ProcessIdentity | undefined> {
+  try {
+    return processIdentitySchema.parse(JSON.parse(await readFile(file, 'utf8')));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,118 @@
+/**
+ * Settings: `/etc/goldbed/*.yaml`, then `$XDG_CONFIG_HOME/goldbed/*.yaml`, then `GOLDBED_*`, then flags; the later wins.
+ * A wrong file names itself, the key and what was expected; nothing is guessed.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { parse, YAMLParseError } from 'yaml';
+import { z } from 'zod';
+import { ConfigError } from './config-error.ts';
+import { defaultStateRoot } from './state.ts';
+
+const fileSchema = z.strictObject({
+  /** The state folder, absolute. */
+  state: z.string().startsWith('/', 'expected an absolute path').optional(),
+  redis: z
+    .strictObject({
+      url: z.string().min(1).optional(),
+      allowUnsafe: z.boolean().optional(),
+      /** First part of every key that goldbed writes. */
+      prefix: z
+        .string()
+        .regex(/^[A-Za-z0-9_-]+$/, 'expected letters, digits, _ or -')
+        .optional(),
+    })
+    .optional(),
+  worker: z
+    .strictObject({
+      slots: z.number().int().min(1).max(256).optional(),
+      /** Megabytes that must be free in the state folder before a job starts. */
+      minFreeDisk: z.number().int().nonnegative().optional(),
+    })
+    .optional(),
+  images: z.strictObject({ keep: z.number().int().min(1).max(1000).optional() }).optional(),
+});
+type FileSettings = z.infer<typeof fileSchema>;
+
+export interface Settings {
+  readonly state: string;
+  readonly redis: { readonly url: string | undefined; readonly allowUnsafe: boolean; readonly prefix: string };
+  readonly worker: { readonly slots: number; readonly minFreeDisk: number };
+  /** Generations kept of each image. */
+  readonly images: { readonly keep: number };
+}
+
+/** @throws {ConfigError} */
+export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
+  const files = configFolders(env).flatMap(yamlFiles);
+  const merged = files.map(readSettings).reduce<FileSettings>(merge, {});
+  const fromEnv = { ...env, ...(env['GOLDBED_STATE'] || merged.state === undefined ? {} : { GOLDBED_STATE: merged.state }) };
+  return {
+    state: defaultStateRoot(fromEnv, uid),
+    redis: {
+      url: env['GOLDBED_REDIS_URL'] || merged.redis?.url,
+      allowUnsafe: flag(env, 'GOLDBED_ALLOW_UNSAFE_REDIS') ?? merged.redis?.allowUnsafe ?? false,
+      prefix: merged.redis?.prefix ?? 'goldbed',
+    },
+    worker: {
+      slots: positive(env, 'GOLDBED_SLOTS') ?? merged.worker?.slots ?? 1,
+      minFreeDisk: positive(env, 'GOLDBED_MIN_FREE_DISK') ?? merged.worker?.minFreeDisk ?? 1024,
+    },
+    images: { keep: merged.images?.keep ?? 3 },
+  };
+}
+
+function configFolders(env: NodeJS.ProcessEnv): string[] {
+  const home = env['XDG_CONFIG_HOME'] || path.join(env['HOME'] ?? '/', '.config');
+  return ['/etc/goldbed', path.join(home, 'goldbed')];
+}
+
+function yamlFiles(folder: string): string[] {
+  try {
+    const names = readdirSync(folder).filter((name) => name.endsWith('.yaml'));
+    return names.toSorted().map((name) => path.join(folder, name));
+  } catch {
+    return []; // no such folder: nothing is configured there
+  }
+}
+
+function readSettings(file: string): FileSettings {
+  const parsed = fileSchema.safeParse(parseYaml(file) ?? {});
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const key = issue?.path.join('.');
+  throw new ConfigError(file, `${file}: ${key ? `${key}: ` : ''}${issue?.message ?? 'invalid'}`);
+}
+
+function parseYaml(file: string): unknown {
+  try {
+    return parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    if (!(error instanceof YAMLParseError)) throw new ConfigError(file, `${file}: ${String(error)}`);
+    throw new ConfigError(file, `${file}: not valid YAML: ${error.message.split('\n')[0] ?? ''}`);
+  }
+}
+
+function merge(lower: FileSettings, upper: FileSettings): FileSettings {
+  return {
+    ...lower,
+    ...upper,
+    redis: { ...lower.redis, ...upper.redis },
+    worker: { ...lower.worker, ...upper.worker },
+    images: { ...lower.images, ...upper.images },
+  };
+}
+
+function positive(env: NodeJS.ProcessEnv, name: string): number | undefined {
+  const text = env[name];
+  if (!text) return undefined;
+  if (!/^\d{1,9}$/.test(text)) throw new ConfigError(name, `${name}: expected a whole number, found "${text}"`);
+  return Number(text);
+}
+
+function flag(env: NodeJS.ProcessEnv, name: string): boolean | undefined {
+  const text = env[name];
+  if (!text) return undefined;
+  if (text !== '0' && text !== '1') throw new ConfigError(name, `${name}: expected 0 or 1, found "${text}"`);
+  return text === '1';
+}

@@ -1,0 +1,54 @@
+/** Runs Debian's own client (sbuild, autopkgtest): its output goes to the attempt's log as it is, and is read for stages. */
+import { StringDecoder } from 'node:string_decoder';
+import type { WriteStream } from 'node:fs';
+import { ended, killGroup, start } from '../exec/run.ts';
+import type { StageOfLine, StepClock } from './stages.ts';
+
+export interface ClientRun {
+  readonly argv: readonly string[];
+  readonly cwd: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly log: WriteStream;
+  readonly clock: StepClock;
+  readonly stageOf: StageOfLine;
+  /** Sees each line of the log, without its newline. */
+  readonly onLine?: (line: string) => void;
+}
+
+/** How long a client may take to clean up after SIGTERM before it is killed: it closes its session, which we serve. */
+const grace = 15_000;
+
+/** @returns the client's exit code. @throws the signal's reason when aborted, once the client is gone */
+export async function runClient(client: ClientRun, signal: AbortSignal): Promise<number> {
+  // setpriv: a client must not outlive a worker that is killed
+  const argv = ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '--', ...client.argv];
+  const child = start(argv, ['ignore', 'pipe', 'pipe'], { cwd: client.cwd, env: client.env, signal });
+  const lines = lineReader((line) => {
+    const stage = client.stageOf(line);
+    if (stage !== undefined) client.clock.begin(stage);
+    client.onLine?.(line);
+  });
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (chunk: Buffer) => {
+      lines(chunk);
+      if (client.log.write(chunk)) return;
+      stream.pause();
+      client.log.once('drain', () => stream.resume());
+    });
+  }
+  try {
+    return await ended(child, { signal, grace });
+  } finally {
+    killGroup(child, 'SIGKILL'); // what the client left in its process group
+  }
+}
+
+function lineReader(each: (line: string) => void): (chunk: Buffer) => void {
+  const decoder = new StringDecoder('utf8');
+  let rest = '';
+  return (chunk) => {
+    const lines = (rest + decoder.write(chunk)).split('\n');
+    rest = (lines.pop() ?? '').slice(0, 65_536);
+    for (const line of lines) each(line);
+  };
+}

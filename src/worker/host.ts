@@ -1,0 +1,27 @@
+/** What a job's run needs of this host; made by the root, so that `run-job` knows no Redis and no environment. */
+import type { State } from '../config/state.ts';
+import type { GenerationRef } from '../protocol/image.ts';
+import type { TestbedSource } from '../protocol/testbed.ts';
+
+/** An image on a backend of this host, for one session. */
+export interface OpenedImage extends AsyncDisposable {
+  readonly source: TestbedSource;
+  /** The generation that is pinned for the whole session. */
+  readonly generation: GenerationRef;
+  readonly backend: string;
+  /** The suite it was made from, e.g. `bookworm`. */
+  readonly suite: string;
+  /** Debian architecture, e.g. `amd64`. */
+  readonly arch: string;
+}
+
+export interface Host {
+  readonly name: string;
+  readonly state: State;
+  /** Absolute path of `goldbed-virt`. */
+  readonly virtProgram: string;
+  /** Megabytes that must be free in the state folder before a job starts. */
+  readonly minFreeDisk: number;
+  /** Pins the current generation. @throws {UsageError} unknown image @throws {TestbedError} backend unavailable */
+  openImage(image: string, backend: string, job: { runId: string; kind: string }): Promise<OpenedImage>;
+}

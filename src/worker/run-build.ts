@@ -1,0 +1,75 @@
+/** A build job: Debian's sbuild, on a session of ours. */
+import { copyFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { cleanEnvironment } from '../exec/run.ts';
+import { TestbedError } from '../protocol/errors.ts';
+import type { BuildRequest, Source } from '../protocol/job-request.ts';
+import type { OutcomeResult } from '../protocol/outcome.ts';
+import { runClient } from './client-program.ts';
+import type { JobContext } from './run-job.ts';
+import { sbuildStage } from './stages.ts';
+
+/** Stages in which sbuild fails because of the testbed or the host, never because of the package (Sbuild/Build.pm). */
+const infrastructureStages = new Set([
+  'create-session',
+  'lock-session',
+  'create-build-dir',
+  'chroot-arch',
+  'check-space',
+  'apt-get-update',
+]);
+
+export async function runBuild(request: BuildRequest, job: JobContext, signal: AbortSignal): Promise<OutcomeResult> {
+  const { folder, image, host } = job;
+  const source = await sourceArgument(request.source, job);
+  const config = path.join(folder.path, 'sbuildrc');
+  await writeFile(config, '1;\n'); // a person's ~/.sbuildrc must not change what a worker does
+  const said = new Map<string, string>();
+  const session = await job.serve(signal);
+  const argv = [
+    ...['/usr/bin/sbuild', '--chroot-mode=autopkgtest', `--autopkgtest-virt-server=${host.virtProgram}`],
+    ...['--autopkgtest-virt-server-opt=attach', `--autopkgtest-virt-server-opt=${session.socketPath}`],
+    ...['--nolog', `--dist=${image.suite}`, `--arch=${image.arch}`, `--build-dir=${folder.artifacts}`],
+    // the image is what update-golden made it; a build does not upgrade it, and the testbed is thrown away whole
+    ...['--no-apt-upgrade', '--no-apt-distupgrade', '--purge-build=never', '--purge-deps=never'],
+    ...['--no-run-lintian', '--no-run-piuparts', '--no-run-autopkgtest', '--', source],
+  ];
+  const exitCode = await runClient(
+    {
+      argv,
+      cwd: folder.artifacts,
+      env: { ...cleanEnvironment, HOME: folder.path, SBUILD_CONFIG: config },
+      log: folder.log,
+      clock: job.clock,
+      stageOf: sbuildStage,
+      onLine: (line) => remember(line, said),
+    },
+    signal,
+  );
+  await session.verify();
+  const failStage = said.get('Fail-Stage');
+  if (exitCode !== 0 && failStage !== undefined && infrastructureStages.has(failStage)) {
+    throw new TestbedError('run', image.backend, `sbuild failed in ${failStage}`);
+  }
+  const status = said.get('Status') ?? (exitCode === 0 ? 'successful' : 'failed');
+  return { kind: 'build', exitCode, status };
+}
+
+/** Copies the log under the name by which people look for it: `hello_2.10-3_amd64.build`. After the log is closed. */
+export async function keepBuildLog(job: JobContext, log: string): Promise<void> {
+  const names = await job.folder.listArtifacts();
+  const changes = names.find((name) => name.endsWith('.changes'));
+  if (changes === undefined) return;
+  await copyFile(log, path.join(job.folder.artifacts, changes.replace(/\.changes$/, '.build')));
+}
+
+async function sourceArgument(source: Source, { folder, host }: JobContext): Promise<string> {
+  if (source.type === 'dsc') return folder.takeInputs(source.files, source.main, host.state.artifacts);
+  return source.version === undefined ? source.package : `${source.package}_${source.version}`;
+}
+
+/** The summary at the end of the log: `Status: attempted`, `Fail-Stage: build`. */
+function remember(line: string, said: Map<string, string>): void {
+  const [, field, value] = /^(Status|Fail-Stage): (\S+)$/.exec(line) ?? [];
+  if (field !== undefined && value !== undefined) said.set(field, value);
+}

@@ -1,0 +1,98 @@
+/**
+ * The worker's own session, served to a client program: an in-process server on the pinned image, reachable through a
+ * private unix socket with `goldbed-virt attach SOCKET`. What passes by is watched, so that a testbed failure is told
+ * apart from the package's.
+ */
+import { mkdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { listen } from '../protocol/adt-virt/attach.ts';
+import { startInProcess } from '../protocol/adt-virt/pair.ts';
+import { TestbedError } from '../protocol/errors.ts';
+import type { ServerExit, TestbedSource } from '../protocol/testbed.ts';
+import type { StepClock } from './stages.ts';
+
+export interface ServedSession extends AsyncDisposable {
+  readonly socketPath: string;
+  /**
+   * To be called when the client has ended: waits for the server's end. @throws {TestbedError} if the testbed never
+   * opened, failed, or was lost, whatever the client made of it
+   */
+  verify(): Promise<void>;
+}
+
+export interface ServeOptions {
+  readonly source: TestbedSource;
+  /** A 0700 folder for the socket. */
+  readonly socketFolder: string;
+  /** Short: a unix socket's path has at most 107 bytes. */
+  readonly name: string;
+  readonly clock: StepClock;
+  readonly log: (line: string) => void;
+}
+
+/** How long the server may take to clean up once its client is gone, in milliseconds. */
+const cleanUpLimit = 30_000;
+
+export async function serveSession(options: ServeOptions, signal: AbortSignal): Promise<ServedSession> {
+  await mkdir(options.socketFolder, { recursive: true, mode: 0o700 });
+  const socketPath = path.join(options.socketFolder, `${options.name}.sock`);
+  const channel = startInProcess(options.source, { log: options.log, copyTimeout: 300, signal });
+  const watch = new Watch(options.clock);
+  const listener = await listen(socketPath, channel, watch);
+  return {
+    socketPath,
+    async verify() {
+      const exit = await withLimit(channel.exited, cleanUpLimit);
+      watch.verify(options.source.name, exit);
+    },
+    async [Symbol.asyncDispose]() {
+      channel.terminate();
+      await channel.exited;
+      await listener[Symbol.asyncDispose]();
+      await rm(socketPath, { force: true });
+    },
+  };
+}
+
+/** Sees commands and replies as they pass, in order; the protocol has one reply for each command but `quit`. */
+class Watch {
+  readonly #clock: StepClock;
+  readonly #pending: string[] = [];
+  #opened = false;
+  #failure: string | undefined;
+
+  constructor(clock: StepClock) {
+    this.#clock = clock;
+  }
+
+  onCommand(line: string): void {
+    const verb = line.trim().split(/\s+/)[0] ?? '';
+    this.#pending.push(verb);
+    if (verb === 'open') this.#clock.begin('opened');
+    if (verb === 'close') this.#clock.begin('closed');
+  }
+
+  onReply(line: string): void {
+    const verb = this.#pending.shift() ?? 'banner';
+    const ok = /^ok\b/.test(line);
+    if (verb === 'open' && ok) this.#opened = true;
+    if (verb === 'open' || verb === 'close') this.#clock.end();
+    if (!ok && ['open', 'revert', 'close'].includes(verb)) this.#failure ??= `${verb}: the server answered "${line}"`;
+  }
+
+  verify(backend: string, exit: ServerExit | undefined): void {
+    if (exit === undefined) throw new TestbedError('close', backend, 'the testbed did not close in time');
+    if (this.#failure !== undefined) throw new TestbedError('run', backend, this.#failure);
+    if (exit.kind === 'signal') throw new TestbedError('run', backend, `the server died by ${exit.signal}`);
+    if (exit.code !== 0) throw new TestbedError('run', backend, `the server ended with ${exit.code}`);
+    if (!this.#opened) throw new TestbedError('open', backend, 'the client ended without opening a testbed');
+  }
+}
+
+async function withLimit<T>(promise: Promise<T>, milliseconds: number): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), milliseconds);
+  });
+  return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
+}
