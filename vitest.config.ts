@@ -14,5 +14,5 @@ const project = (name: string, testTimeout: number) => ({
 });
 
 export default defineConfig({
-  test: { projects: [project('unit', 20_000), project('redis', 60_000), project('conformance', 600_000)] },
+  test: { projects: [project('unit', 20_000), project('redis', 60_000), project('conformance', 180_000)] },
 });

@@ -50,3 +50,8 @@ export const outcomeSchema = z.strictObject({
 });
 export type Outcome = z.infer<typeof outcomeSchema>;
 export type OutcomeResult = Outcome['result'];
+
+/** The exit code of a waiting CLI: the client's own, unchanged. */
+export function outcomeExitCode({ result }: Outcome): number {
+  return result.exitCode;
+}

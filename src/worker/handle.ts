@@ -1,6 +1,7 @@
 /** What happens to one claimed job: parse, open its folder, run, and settle by the one switch. Each ends here, once. */
 import { readdir } from 'node:fs/promises';
 import { messageOf, UsageError } from '../protocol/errors.ts';
+import { failureError, failureOf } from '../protocol/failure.ts';
 import { jobRequestSchema, type JobRequest } from '../protocol/job-request.ts';
 import { openAttemptFolder, runFolder, type AttemptFolder } from './attempt-folder.ts';
 import type { Claimed } from './claims.ts';
@@ -53,7 +54,7 @@ async function settle(claimed: Claimed, error: unknown, folder: AttemptFolder, l
   switch (verdict.kind) {
     case 'retry':
     case 'stop':
-      return claimed.fail(asError(error), { retry: verdict.kind === 'retry' });
+      return claimed.fail(failureError(failureOf(error), error), { retry: verdict.kind === 'retry' });
     case 'give-back':
       return claimed.giveBack();
     case 'hands-off':
@@ -74,8 +75,4 @@ function parseRequest(claimed: Claimed): JobRequest {
 async function nextAttempt(host: Host, runId: string): Promise<number> {
   const names = await readdir(runFolder(host.state, runId)).catch(() => []);
   return Math.max(0, ...names.map(Number).filter(Number.isInteger)) + 1;
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }

@@ -1,0 +1,76 @@
+/** `goldbed logs [-f] ID`: the client's own log, as it is on disk; with -f until the job has ended. */
+import { createReadStream, watch } from 'node:fs';
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { Command } from 'commander';
+import { UsageError } from '../../protocol/errors.ts';
+import { findRun, showRun } from '../../producer/runs.ts';
+import { makeContext, openRedis, type GlobalFlags } from '../context.ts';
+
+/** How often -f looks at the job's state, in milliseconds; the log itself is watched. */
+const look = 1000;
+
+export function logsCommand(): Command {
+  return new Command('logs')
+    .description('print the log of a job')
+    .argument('ID', 'the job’s id, or the beginning of it')
+    .option('-f, --follow', 'go on until the job has ended')
+    .action(async (prefix: string, { follow }: { follow?: boolean }, command: Command) => {
+      const context = makeContext(command.optsWithGlobals<GlobalFlags>());
+      await using redis = await openRedis(context, new AbortController().signal);
+      const run = await findRun(redis, prefix);
+      const folder = path.join(context.state.jobs, run.id);
+      const ended = async (): Promise<boolean> => {
+        const { state } = await showRun(redis, run.id);
+        return !['waiting', 'active', 'delayed'].includes(state);
+      };
+      await printLog(folder, run.id, follow === true ? ended : async () => true);
+    });
+}
+
+async function printLog(folder: string, id: string, ended: () => Promise<boolean>): Promise<void> {
+  let printed = 0;
+  let file: string | undefined;
+  for (;;) {
+    const last = await ended();
+    const latest = await latestLog(folder);
+    if (latest !== file) printed = 0; // a new attempt
+    file = latest;
+    if (file !== undefined) printed = await printFrom(file, printed);
+    if (last) break;
+    await changed(file ?? undefined);
+  }
+  if (file === undefined) throw new UsageError(id, `${id}: no log on this host`);
+}
+
+async function latestLog(folder: string): Promise<string | undefined> {
+  const attempts = (await readdir(folder).catch(() => [])).map(Number).filter(Number.isInteger);
+  if (attempts.length === 0) return undefined;
+  const file = path.join(folder, String(Math.max(...attempts)), 'log');
+  return stat(file).then(
+    () => file,
+    () => undefined,
+  );
+}
+
+async function printFrom(file: string, start: number): Promise<number> {
+  let at = start;
+  for await (const chunk of createReadStream(file, { start })) {
+    at += (chunk as Buffer).length;
+    process.stdout.write(chunk as Buffer);
+  }
+  return at;
+}
+
+/** Until the file changes, at the most a moment. */
+async function changed(file: string | undefined): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const watcher = file === undefined ? undefined : watch(file, done);
+    const timer = setTimeout(done, look);
+    function done(): void {
+      clearTimeout(timer);
+      watcher?.close();
+      resolve();
+    }
+  });
+}

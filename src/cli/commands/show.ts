@@ -1,0 +1,30 @@
+/** `goldbed show ID`: everything that is known of one job. */
+import path from 'node:path';
+import { Command } from 'commander';
+import { findRun } from '../../producer/runs.ts';
+import { makeContext, openRedis, type GlobalFlags } from '../context.ts';
+import { describeOutcome } from '../outcome-text.ts';
+import { age, json, out } from '../print.ts';
+
+export function showCommand(): Command {
+  return new Command('show')
+    .description('show one job: state, outcome, generation, steps, files')
+    .argument('ID', 'the job’s id, or the beginning of it')
+    .option('--json', 'print one JSON document')
+    .action(async (prefix: string, { json: asJson }: { json?: boolean }, command: Command) => {
+      const context = makeContext(command.optsWithGlobals<GlobalFlags>());
+      await using redis = await openRedis(context, new AbortController().signal);
+      const run = await findRun(redis, prefix);
+      if (asJson) {
+        json({ ...run });
+        return;
+      }
+      out(`${run.id}  ${run.kind ?? '?'}  ${run.what ?? ''}  ${run.image ?? ''}  ${run.state}`);
+      out(`  submitted ${age(run.submitted, Date.now())} ago`);
+      if (run.outcome !== undefined) {
+        for (const line of describeOutcome(run.id, run.outcome, undefined)) out(line);
+        out(`  files: ${path.join(context.state.jobs, run.id, String(run.outcome.attempt))}`);
+      }
+      if (run.failure !== undefined) out(`  ${run.failure.class}: ${run.failure.message}`);
+    });
+}

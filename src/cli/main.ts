@@ -1,0 +1,51 @@
+/** The command line of `goldbed`: names, flags and help; each command is a file in commands/. */
+import { Command, CommanderError } from 'commander';
+import { ConfigError } from '../config/config-error.ts';
+import { exitCodes, Interruption, messageOf, TestbedError, UnavailableError, UsageError } from '../protocol/errors.ts';
+import { cancelCommand } from './commands/cancel.ts';
+import { enqueueCommands } from './commands/enqueue.ts';
+import { imageCommand } from './commands/image.ts';
+import { logsCommand } from './commands/logs.ts';
+import { psCommand } from './commands/ps.ts';
+import { showCommand } from './commands/show.ts';
+import { workerCommand } from './commands/worker.ts';
+
+/** Runs one command line. @returns the exit code; never throws */
+export async function main(args: readonly string[]): Promise<number> {
+  let code = 0;
+  const exit = (value: number): void => void (code = value);
+  const program = new Command('goldbed')
+    .description('build, test and refresh images of Debian packages as queued jobs')
+    .option('--state DIR', 'state folder (GOLDBED_STATE)')
+    .option('--redis-url URL', 'Redis to use instead of the embedded one (GOLDBED_REDIS_URL)')
+    .option('--allow-unsafe-redis', 'accept a Redis that may evict or does not persist')
+    .exitOverride()
+    .configureOutput({ outputError: (text) => process.stderr.write(text) });
+  const { build, test, update } = enqueueCommands(exit);
+  program.addCommand(build).addCommand(test).addCommand(imageCommand(exit, update)).addCommand(workerCommand(exit));
+  program.addCommand(psCommand()).addCommand(showCommand()).addCommand(logsCommand()).addCommand(cancelCommand());
+  for (const command of everyCommand(program)) command.exitOverride();
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return code;
+  } catch (error) {
+    return report(error);
+  }
+}
+
+/** One line on stderr, and the exit code of the error's class. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitCodes.usage; // commander has said why
+  process.stderr.write(`goldbed: ${messageOf(error)}\n`);
+  if (error instanceof UsageError) return exitCodes.usage;
+  if (error instanceof ConfigError) return exitCodes.config;
+  if (error instanceof UnavailableError) return exitCodes.unavailable;
+  if (error instanceof TestbedError) return exitCodes.infrastructure;
+  if (error instanceof Interruption) return exitCodes.interrupted;
+  process.stderr.write(`${error instanceof Error ? (error.stack ?? '') : ''}\n`);
+  return exitCodes.internal;
+}
+
+function everyCommand(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(everyCommand)];
+}

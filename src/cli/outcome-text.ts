@@ -1,0 +1,30 @@
+/** A finished job in a few lines for people. */
+import { generationId } from '../protocol/image.ts';
+import type { Outcome } from '../protocol/outcome.ts';
+import { duration } from './print.ts';
+
+export function describeOutcome(runId: string, outcome: Outcome, output: string | undefined): string[] {
+  const total = outcome.steps.reduce((sum, { seconds }) => sum + seconds, 0);
+  const steps = outcome.steps.map(({ name, seconds }) => `${name} ${duration(seconds)}`).join(' · ');
+  return [
+    `  ${steps}`,
+    `  ${generationId(outcome.generation)} ${outcome.generation.digest.slice(0, 19)} on ${outcome.host} (${outcome.backend})`,
+    `${runId} ${verdict(outcome)} in ${duration(total)}${filesText(outcome, output)}`,
+  ];
+}
+
+function verdict({ result }: Outcome): string {
+  if (result.kind !== 'update-golden') return `${result.status} (exit ${result.exitCode})`;
+  if (result.status === 'failed') return `failed, generation ${result.before} stays: ${result.reason ?? 'see the log'}`;
+  if (result.status === 'unchanged') return `unchanged, generation ${result.before} is up to date`;
+  const { added, removed, changed } = result.packages;
+  return `published ${result.before} -> ${result.after} (+${added} -${removed} ~${changed})`;
+}
+
+function filesText({ artifacts, more }: Outcome, output: string | undefined): string {
+  if (artifacts.length === 0) return '';
+  const changes = artifacts.find((name) => name.endsWith('.changes'));
+  const count = artifacts.length + more;
+  const what = `${changes === undefined ? '' : `${changes}  `}${count} ${count === 1 ? 'file' : 'files'}`;
+  return `   ${what}${output === undefined ? '' : ` -> ${output}`}`;
+}

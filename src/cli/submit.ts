@@ -1,0 +1,106 @@
+/** Hands a request in and, if asked, waits for its end, tells how it went and fetches what it made. */
+import { cp, mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import { debianArchitecture } from '../exec/debian-architecture.ts';
+import { exitCodes, UsageError } from '../protocol/errors.ts';
+import { exitCodeOf } from '../protocol/failure.ts';
+import { describeRequest, type JobRequest } from '../protocol/job-request.ts';
+import { outcomeExitCode } from '../protocol/outcome.ts';
+import { enqueue } from '../producer/enqueue.ts';
+import { waitFor, type RunDetails } from '../producer/runs.ts';
+import { liveWorkers } from '../producer/workers.ts';
+import type { RedisHandle } from '../redis/connect.ts';
+import { openRedis, type Context } from './context.ts';
+import { describeOutcome } from './outcome-text.ts';
+import { json, out, progress } from './print.ts';
+import { knownImages, startWorker, type RunningWorker } from './run-worker.ts';
+
+export interface SubmitFlags {
+  readonly wait?: boolean;
+  readonly reuse?: boolean;
+  readonly json?: boolean;
+  readonly output?: string;
+}
+
+/** @returns the exit code */
+export async function submit(context: Context, request: JobRequest, flags: SubmitFlags): Promise<number> {
+  const detach = new AbortController();
+  await using redis = await openRedis(context, new AbortController().signal);
+  await requireImage(context, redis, request.image);
+  const arch = await debianArchitecture();
+  const { runId, state } = await enqueue(redis, request, arch, { reuse: flags.reuse === true });
+  progress(`${runId} ${request.kind} ${describeRequest(request)} on ${request.image}${state === 'new' ? '' : ` (${state})`}`);
+  if (flags.wait !== true && flags.output === undefined) {
+    if (flags.json) json({ id: runId, kind: request.kind, state });
+    else out(runId);
+    return 0;
+  }
+  process.once('SIGINT', () => detach.abort(new Error('detached')));
+  const run = await waitWithWorker(context, redis, runId, detach.signal);
+  if (run === undefined) {
+    progress(`detached; the job goes on. Wait again: the same command. Look: goldbed show ${runId}`);
+    return exitCodes.interrupted;
+  }
+  return finish(context, run, request, flags);
+}
+
+/** Waits; where no worker is running, this process is the worker for the occasion. */
+async function waitWithWorker(
+  context: Context,
+  redis: RedisHandle,
+  runId: string,
+  signal: AbortSignal,
+): Promise<RunDetails | undefined> {
+  let own: RunningWorker | undefined;
+  try {
+    return await waitFor(redis, runId, signal, async (run) => {
+      if (['completed', 'failed', 'cancelled'].includes(run.state) || own !== undefined) return;
+      if ((await liveWorkers(redis.client, redis.keys)).length > 0) return;
+      progress('no worker is running: running the job here');
+      own = await startWorker(context, { slots: 1, log: () => {} });
+    });
+  } catch (error) {
+    if (signal.aborted) return undefined;
+    throw error;
+  } finally {
+    own?.stop(signal.aborted ? 'now' : 'drain');
+    await own?.finished;
+  }
+}
+
+async function finish(context: Context, run: RunDetails, request: JobRequest, flags: SubmitFlags): Promise<number> {
+  const { outcome, failure } = run;
+  const folder = outcome === undefined ? undefined : path.join(context.state.jobs, run.id, String(outcome.attempt));
+  if (flags.output !== undefined && folder !== undefined) await fetchResults(folder, flags.output);
+  if (flags.json) {
+    json({
+      id: run.id,
+      kind: request.kind,
+      state: run.state,
+      ...(outcome === undefined ? {} : { outcome }),
+      ...(failure === undefined ? {} : { failure }),
+      ...(folder === undefined ? {} : { log: path.join(folder, 'log'), artifacts: path.join(folder, 'artifacts') }),
+    });
+  } else if (outcome !== undefined) {
+    for (const line of describeOutcome(run.id, outcome, flags.output)) out(line);
+  }
+  if (outcome !== undefined) return outcomeExitCode(outcome);
+  if (failure !== undefined) progress(`goldbed: ${run.id} ${failure.class}: ${failure.message}`);
+  return failure === undefined ? exitCodes.interrupted : exitCodeOf(failure);
+}
+
+/** The artifacts as they are, and the client's log beside them. */
+async function fetchResults(folder: string, target: string): Promise<void> {
+  await mkdir(target, { recursive: true });
+  await cp(path.join(folder, 'artifacts'), target, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+}
+
+async function requireImage(context: Context, redis: RedisHandle, image: string): Promise<void> {
+  const local = await knownImages(context);
+  const offered = (await liveWorkers(redis.client, redis.keys)).flatMap((worker) => worker.images);
+  const known = [...new Set([...local, ...offered])].toSorted();
+  if (known.includes(image)) return;
+  const hint = known.length === 0 ? 'there are none yet: goldbed image create NAME --suite SUITE' : `known: ${known.join(', ')}`;
+  throw new UsageError(image, `unknown image "${image}" (${hint})`);
+}
+

@@ -1,0 +1,54 @@
+/** Removing generations that nobody needs: not among the newest, not current, not pinned, and no layer of one of those. */
+import { rm } from 'node:fs/promises';
+import { discard } from '../exec/trash.ts';
+import { withImageLock } from './claim.ts';
+import { syncFolder, writeWhole } from './durable.ts';
+import { generationFolder, type ImageLayout, type ImageStore } from './layout.ts';
+import { livePins } from './pins.ts';
+import { generationNumbers, headGeneration, readGeneration, readHead } from './store.ts';
+
+/** Generations that stay for rolling back, the current one among them, unless somebody says otherwise. */
+export const defaultKeep = 3;
+
+/** @returns the numbers of the removed generations @throws {UsageError} when there is no such image */
+export async function collect(
+  store: ImageStore,
+  image: string,
+  { keep = defaultKeep, signal }: { keep?: number; signal?: AbortSignal } = {},
+): Promise<readonly number[]> {
+  await readHead(store, image);
+  return withImageLock(store, image, ({ layout }) => collectLocked(store, layout, keep), signal);
+}
+
+/** Marks first, then a second look at the pins: pins.ts tells the other half of it. */
+async function collectLocked(store: ImageStore, layout: ImageLayout, keep: number): Promise<readonly number[]> {
+  const marked = await unneeded(layout, keep);
+  if (marked.length === 0) return [];
+  await writeWhole(layout.collecting, JSON.stringify({ generations: marked }));
+  const pinned = await neededByPins(layout);
+  // highest first: a generation goes before the layers it stands on, so that none is ever left without
+  const removed = marked.filter((generation) => !pinned.has(generation)).toSorted((one, other) => other - one);
+  for (const generation of removed) await discard(generationFolder(layout, generation), store.trash);
+  await syncFolder(layout.generations);
+  await rm(layout.collecting);
+  return removed;
+}
+
+async function unneeded(layout: ImageLayout, keep: number): Promise<number[]> {
+  const all = await generationNumbers(layout);
+  const head = await headGeneration(layout);
+  const kept = [...all.slice(-Math.max(1, keep)), ...(head === undefined ? [] : [head])];
+  const needed = new Set([...(await withLayers(layout, kept)), ...(await neededByPins(layout))]);
+  return all.filter((generation) => !needed.has(generation));
+}
+
+async function neededByPins(layout: ImageLayout): Promise<Set<number>> {
+  const existing = await generationNumbers(layout);
+  const pinned = (await livePins(layout)).map((pin) => pin.generation);
+  return withLayers(layout, pinned.filter((generation) => existing.includes(generation)));
+}
+
+async function withLayers(layout: ImageLayout, generations: readonly number[]): Promise<Set<number>> {
+  const records = await Promise.all(generations.map((generation) => readGeneration(layout, generation)));
+  return new Set(records.flatMap((record) => [record.generation, ...record.layers.map((layer) => layer.generation)]));
+}

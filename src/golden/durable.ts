@@ -1,0 +1,78 @@
+/** Small files that are either the old or the new ones, whatever is killed or unplugged in between; and reading them. */
+import { randomUUID } from 'node:crypto';
+import { open, readFile, rename, rm, symlink } from 'node:fs/promises';
+import path from 'node:path';
+import type { z } from 'zod';
+
+/** Replaces the file in one step and brings it to disk. */
+export async function writeDurably(file: string, text: string): Promise<void> {
+  await replace(file, async (draft) => {
+    await using handle = await opened(draft, 'wx');
+    await handle.file.writeFile(text);
+    await handle.file.sync();
+  });
+  await syncFolder(path.dirname(file));
+}
+
+/** As {@link writeDurably}, but not brought to disk: for what means nothing after a reboot. */
+export async function writeWhole(file: string, text: string): Promise<void> {
+  await replace(file, async (draft) => {
+    await using handle = await opened(draft, 'wx');
+    await handle.file.writeFile(text);
+  });
+}
+
+/** Points a symbolic link somewhere else, in one step, and brings that to disk. */
+export async function pointDurably(link: string, target: string): Promise<void> {
+  await replace(link, (draft) => symlink(target, draft));
+  await syncFolder(path.dirname(link));
+}
+
+/** Brings a folder's entries to disk: without it, a rename in it may be undone by a power cut (fsync(2)). */
+export async function syncFolder(folder: string): Promise<void> {
+  await using handle = await opened(folder, 'r');
+  await handle.file.sync();
+}
+
+/** What a file says, or undefined when there is none. @throws an error that names the file when it makes no sense */
+export async function readJson<T>(file: string, schema: z.ZodType<T>): Promise<T | undefined> {
+  const text = await readText(file);
+  if (text === undefined) return undefined;
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (error) {
+    throw new Error(`${file} is damaged, or was written by another version of goldbed`, { cause: error });
+  }
+}
+
+/** A file's text, or undefined when there is none. */
+export async function readText(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
+export function isMissing(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT';
+}
+
+/** A draft's name starts with a dot, which no reader of these folders looks at. */
+async function replace(file: string, make: (draft: string) => Promise<void>): Promise<void> {
+  const draft = path.join(path.dirname(file), `.draft-${process.pid}-${randomUUID()}`);
+  try {
+    await make(draft);
+    await rename(draft, file);
+  } catch (error) {
+    await rm(draft, { force: true });
+    throw error;
+  }
+}
+
+/** Node 20's FileHandle has no asyncDispose of its own. */
+async function opened(file: string, flags: string) {
+  const handle = await open(file, flags);
+  return { file: handle, [Symbol.asyncDispose]: () => handle.close() };
+}

@@ -1,0 +1,66 @@
+/**
+ * Where an image keeps what, under `images/<name>/` of the state folder:
+ *
+ *     generations/3/{record.json, manifest.tsv, layer/}   immutable once published
+ *     head -> generations/3                               what the next session opens
+ *     claim.json                                          the highest fence that may publish
+ *     pins/<session>.json                                 who uses which generation
+ *     work/<fence>-<uuid>/                                a candidate, private to its writer
+ *     looked.json                                         what the last updates found
+ *     collecting.json                                     generations that a collection is about to remove
+ *     lock, write.lock                                    flock(2) files; never removed
+ *
+ * The store belongs to one host: pins and claims name processes of it.
+ */
+import path from 'node:path';
+import type { State } from '../config/state.ts';
+import { UsageError } from '../protocol/errors.ts';
+import { imageNameSchema, type ImageName } from '../protocol/image.ts';
+
+/** The part of the state folder that images need. */
+export type ImageStore = Pick<State, 'images' | 'trash'>;
+
+export interface ImageLayout {
+  readonly image: ImageName;
+  readonly root: string;
+  readonly generations: string;
+  readonly head: string;
+  readonly claim: string;
+  readonly pins: string;
+  readonly work: string;
+  readonly looked: string;
+  readonly collecting: string;
+  /** Held for milliseconds around each change of claim and head. */
+  readonly lock: string;
+  /** Held by a stand-alone writer for its whole session (local-lease.ts). */
+  readonly writeLock: string;
+}
+
+/** @throws {UsageError} when the name is not an image name: it becomes a path */
+export function layoutOf(store: ImageStore, image: string): ImageLayout {
+  const parsed = imageNameSchema.safeParse(image);
+  if (!parsed.success) throw new UsageError(image, `'${image}' is not an image name: ${parsed.error.issues[0]?.message}`);
+  const root = path.join(store.images, parsed.data);
+  const at = (name: string): string => path.join(root, name);
+  return {
+    image: parsed.data,
+    root,
+    generations: at('generations'),
+    head: at('head'),
+    claim: at('claim.json'),
+    pins: at('pins'),
+    work: at('work'),
+    looked: at('looked.json'),
+    collecting: at('collecting.json'),
+    lock: at('lock'),
+    writeLock: at('write.lock'),
+  };
+}
+
+export function generationFolder(layout: ImageLayout, generation: number): string {
+  return path.join(layout.generations, String(generation));
+}
+
+export function layerFolder(layout: ImageLayout, generation: number): string {
+  return path.join(generationFolder(layout, generation), 'layer');
+}

@@ -1,0 +1,122 @@
+/**
+ * A session pins its generation: nothing of it is removed until the session, or its process, is gone.
+ *
+ * Pinning takes no lock, so a reader never waits for a writer. Against a collection at the same moment: the reader writes
+ * its pin, then looks at the collection's marks, then whether everything is still there; the collection writes its marks,
+ * then looks at the pins, removes, and takes its marks back. Whoever comes second sees the other, and gives way.
+ */
+import { access, mkdir, readFile, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import type { Content } from '../backends/backend.ts';
+import { identityOf, isAlive, processIdentitySchema } from '../exec/process-identity.ts';
+import { withImageLock } from './claim.ts';
+import { isMissing, readJson, writeWhole } from './durable.ts';
+import { layerFolder, layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
+import type { GenerationRecord } from './record.ts';
+import { contentOf, entries, headGeneration, readGeneration, unknownImage } from './store.ts';
+
+const pinSchema = z.object({
+  v: z.literal(1),
+  session: z.string(),
+  process: processIdentitySchema,
+  /** ISO 8601, UTC. */
+  since: z.string(),
+  generation: z.number().int().positive(),
+  /** For people: `build job 4711`. */
+  what: z.string(),
+});
+export type Pin = z.infer<typeof pinSchema>;
+
+export interface PinRequest {
+  /** A file name. */
+  readonly sessionId: string;
+  readonly what: string;
+  /** Default: the current one. */
+  readonly generation?: number;
+}
+
+export interface Pinned extends AsyncDisposable {
+  readonly record: GenerationRecord;
+  readonly content: Content;
+}
+
+/** What the marks file of a collection holds. */
+export const marksSchema = z.object({ generations: z.array(z.number()) });
+
+/** @throws {UsageError} when there is no such image or generation */
+export async function pinGeneration(store: ImageStore, image: string, request: PinRequest): Promise<Pinned> {
+  const layout = layoutOf(store, image);
+  for (;;) {
+    const generation = request.generation ?? (await readHeadNumber(store, layout));
+    const release = await writePin(layout, request, generation);
+    try {
+      const marked = await readJson(layout.collecting, marksSchema);
+      const record = await readGeneration(layout, generation);
+      if (marked === undefined || !needs(record, marked.generations)) {
+        await Promise.all(record.layers.map((layer) => access(layerFolder(layout, layer.generation))));
+        return { record, content: contentOf(layout, record), [Symbol.asyncDispose]: release };
+      }
+      await release();
+    } catch (error) {
+      await release();
+      const moved = request.generation === undefined && (await headGeneration(layout)) !== generation;
+      if (!moved) throw error; // else it was collected before the pin was there: take the new one
+    }
+    await withImageLock(store, image, async () => {}); // until that collection has ended: milliseconds
+  }
+}
+
+/** Writes the pin itself; enough under the lock. @returns what removes it */
+export async function writePin(
+  layout: ImageLayout,
+  request: PinRequest,
+  generation: number,
+): Promise<() => Promise<void>> {
+  const process = identityOf();
+  if (process === undefined) throw new Error('cannot read /proc/self/stat');
+  const { sessionId: session, what } = request;
+  const pin: Pin = { v: 1, session, process, since: new Date().toISOString(), generation, what };
+  const file = path.join(layout.pins, `${session}.json`);
+  await mkdir(layout.pins, { recursive: true });
+  await writeWhole(file, `${JSON.stringify(pin)}\n`);
+  return () => rm(file, { force: true });
+}
+
+/** Pins of living processes, oldest first. Removes those of dead ones. */
+export async function livePins(layout: ImageLayout): Promise<Pin[]> {
+  const live: Pin[] = [];
+  for (const name of await entries(layout.pins)) {
+    const file = path.join(layout.pins, name);
+    if (name.startsWith('.')) {
+      await removeDeadDraft(file);
+      continue;
+    }
+    const pin = await readJson(file, pinSchema);
+    if (pin === undefined) continue; // released meanwhile
+    if (isAlive(pin.process)) live.push(pin);
+    else await rm(file, { force: true });
+  }
+  return live.toSorted((one, other) => one.since.localeCompare(other.since));
+}
+
+/** Whether a generation cannot be without one of these: itself or one of its layers. */
+export function needs(record: GenerationRecord, generations: readonly number[]): boolean {
+  return [record, ...record.layers].some(({ generation }) => generations.includes(generation));
+}
+
+async function readHeadNumber(store: ImageStore, layout: ImageLayout): Promise<number> {
+  const head = await headGeneration(layout);
+  if (head === undefined) throw await unknownImage(store, layout.image);
+  return head;
+}
+
+/** durable.ts names the writer's process id in a draft. */
+async function removeDeadDraft(file: string): Promise<void> {
+  const [, pid] = /^\.draft-(\d+)-/.exec(path.basename(file)) ?? [];
+  try {
+    await readFile(`/proc/${pid}/stat`);
+  } catch (error) {
+    if (isMissing(error)) await rm(file, { force: true });
+  }
+}

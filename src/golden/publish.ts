@@ -1,0 +1,155 @@
+/**
+ * Publishing a candidate. First, at leisure: flatten if the stack is deep, digest, write the record, bring all of it to
+ * disk. Then, under the image's lock: the claim must still be ours and the head still our base; announce the number in
+ * the claim, move the candidate in, point `head` to it. That rename of the link is the moment of publication. Killed
+ * before it, the next one to lock the image removes what was announced; killed after it, the new generation stands.
+ */
+import { mkdir, rename, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { check } from '../exec/run.ts';
+import { discard } from '../exec/trash.ts';
+import { GoldenRefusal } from '../protocol/testbed.ts';
+import { readClaim, withImageLock, writeClaim, type LockedImage } from './claim.ts';
+import { digestLayer, dropSockets } from './digest.ts';
+import { pointDurably, syncFolder } from './durable.ts';
+import { flatten, maxLayers } from './flatten.ts';
+import { generationFolder, type ImageLayout, type ImageStore } from './layout.ts';
+import { packageCount } from './manifest.ts';
+import { digestOfLayers, recordSchema, type GenerationRecord, type Layer, type Recipe, type Strategy } from './record.ts';
+import { headGeneration } from './store.ts';
+
+export interface Writer {
+  /** From the lease. */
+  readonly fence: number;
+  /** For people: who writes. */
+  readonly by: string;
+  /** For tests: called between any two steps that reach the disk. */
+  readonly reached?: (step: WriteStep) => Promise<void> | void;
+}
+
+/** Steps in their order, each named after what has just happened. */
+export type WriteStep =
+  | 'registered'
+  | 'candidate-made'
+  | 'digested'
+  | 'assembled'
+  | 'locked'
+  | 'announced'
+  | 'moved'
+  | 'published'
+  | 'settled';
+
+/** What the writer knows about the new generation. */
+export interface PublishDetails {
+  /** `upgrade`: the layer holds changes to the base; otherwise a whole root. */
+  readonly strategy: Strategy;
+  readonly recipe: Recipe;
+  /** As manifest.ts makes it. */
+  readonly manifest: string;
+  readonly tools: Readonly<Record<string, string>>;
+  readonly sources: readonly string[];
+  readonly verified: readonly string[];
+  readonly job?: string;
+}
+
+/** A write under way (candidate.ts). */
+export interface Write {
+  readonly store: ImageStore;
+  readonly layout: ImageLayout;
+  readonly writer: Writer;
+  readonly base: GenerationRecord | undefined;
+  readonly generation: number;
+  readonly directory: string;
+  readonly layerDirectory: string;
+  /** Milliseconds since the epoch. */
+  readonly started: number;
+}
+
+export async function publish(write: Write, details: PublishDetails, signal: AbortSignal): Promise<GenerationRecord> {
+  const { store, layout, writer, directory } = write;
+  await dropSockets(write.layerDirectory, signal);
+  const { layer, below } = await finalLayer(write, details, signal);
+  const digested = { generation: write.generation, ...(await digestLayer(layer, signal)) };
+  await writer.reached?.('digested');
+  const record = describe(write, details, [...below, digested]);
+  const assembled = path.join(directory, 'generation');
+  await mkdir(assembled, { mode: 0o755 });
+  await rename(layer, path.join(assembled, 'layer'));
+  await writeFile(path.join(assembled, 'manifest.tsv'), details.manifest);
+  await writeFile(path.join(assembled, 'record.json'), `${JSON.stringify(record, undefined, 2)}\n`);
+  await check(['/bin/sync', '--file-system', assembled], { signal });
+  await writer.reached?.('assembled');
+  await withImageLock(store, layout.image, (locked) => commit(locked, write, assembled), signal);
+  return record;
+}
+
+/** Under the lock. From here on nothing listens to a signal: the caller wants a clear answer. */
+async function commit({ layout, lost }: LockedImage, write: Write, assembled: string): Promise<void> {
+  const { writer, generation } = write;
+  await writer.reached?.('locked');
+  const claim = await readClaim(layout);
+  if (claim === undefined || claim.fence !== writer.fence) {
+    throw refused(layout, `${claim?.owner.by ?? 'somebody'} has taken over writing it (fence ${claim?.fence ?? 'lost'})`);
+  }
+  const head = await headGeneration(layout);
+  if (head !== write.base?.generation) throw refused(layout, `its current generation became ${head ?? 'none'} meanwhile`);
+  await writeClaim(layout, { ...claim, publishing: generation });
+  await writer.reached?.('announced');
+  await mkdir(layout.generations, { recursive: true, mode: 0o755 });
+  await rename(assembled, generationFolder(layout, generation));
+  await syncFolder(layout.generations);
+  await writer.reached?.('moved');
+  lost.throwIfAborted();
+  await pointDurably(layout.head, `generations/${generation}`);
+  await writer.reached?.('published');
+  // published: a claim that stays announced is put right by whoever locks the image next
+  await writeClaim(layout, claim).catch(() => {});
+  await writer.reached?.('settled');
+}
+
+/** The layer to publish and those below it: the whole stack in one, where it would become too deep. */
+async function finalLayer(
+  write: Write,
+  details: PublishDetails,
+  signal: AbortSignal,
+): Promise<{ layer: string; below: readonly Layer[] }> {
+  const { base, directory, layerDirectory, layout, store } = write;
+  if (details.strategy !== 'upgrade' || base === undefined) return { layer: layerDirectory, below: [] };
+  if (base.layers.length < maxLayers) return { layer: layerDirectory, below: base.layers };
+  const into = path.join(directory, 'flat');
+  const request = {
+    folder: layout.generations,
+    layers: [...base.layers.map(({ generation }) => `${generation}/layer`), path.relative(layout.generations, layerDirectory)],
+    mountPoint: path.join(directory, 'merged'),
+    into,
+  };
+  await flatten(request, signal);
+  await discard(layerDirectory, store.trash);
+  return { layer: into, below: [] };
+}
+
+function describe(write: Write, details: PublishDetails, layers: readonly Layer[]): GenerationRecord {
+  return recordSchema.parse({
+    v: 1,
+    image: write.layout.image,
+    generation: write.generation,
+    parent: write.base?.generation ?? null,
+    layers,
+    digest: digestOfLayers(layers),
+    strategy: details.strategy,
+    recipe: details.recipe,
+    tools: details.tools,
+    packages: packageCount(details.manifest),
+    bytes: layers.reduce((sum, layer) => sum + layer.bytes, 0),
+    created: new Date().toISOString(),
+    seconds: (Date.now() - write.started) / 1000,
+    by: write.writer.by,
+    job: details.job,
+    sources: details.sources,
+    verified: details.verified,
+  });
+}
+
+function refused(layout: ImageLayout, why: string): GoldenRefusal {
+  return new GoldenRefusal('golden-changed', `${layout.image} was not written: ${why}`);
+}
