@@ -41,7 +41,7 @@ export async function submit(context: Context, request: JobRequest, flags: Submi
     progress(`detached; the job goes on. Wait again: the same command. Look: goldbed show ${runId}`);
     return exitCodes.interrupted;
   }
-  return finish(context, run, request, flags);
+  return await finish(context, run, request, flags);
 }
 
 /** Waits; where no worker is running, this process is the worker for the occasion. */

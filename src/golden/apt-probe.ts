@@ -48,7 +48,7 @@ async function probe(source: Source, options: string, signal: AbortSignal): Prom
     const flags = Object.entries(settings).flatMap(([key, value]) => ['-o', `${key}=${value}`]);
     const { code, stdout, stderr } = await run(['/usr/bin/apt-get', 'update', ...flags], { signal });
     if (code === 0) return 'there';
-    if (/^\s+404\s/m.test(stdout)) return 'missing';
+    if (/^\s+(404\s|File not found)/m.test(stdout)) return 'missing';
     return /^E: (.*)$/m.exec(stderr)?.[1] ?? `apt-get update ended with ${code}`;
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -130,10 +130,7 @@ function pocketOf(release: string): Pocket | undefined {
 }
 
 /** One source for each mirror and release, with all of its components. */
-function grouped(
-  targets: readonly AptTarget[],
-  components?: readonly string[],
-): Source[] {
+function grouped(targets: readonly AptTarget[], components?: readonly string[]): Source[] {
   const sources = new Map<string, Source>();
   for (const target of targets) {
     const [uri, release] = [target.uri, target.release];

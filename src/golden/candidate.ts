@@ -63,9 +63,9 @@ async function register(store: ImageStore, layout: ImageLayout, writer: Writer) 
     const message = `fence ${writer.fence} came too late: ${claim.owner.by} writes ${layout.image} with ${claim.fence}`;
     throw new GoldenRefusal('golden-locked', message);
   }
-  const process = identityOf();
-  if (process === undefined) throw new Error('cannot read /proc/self/stat');
-  await writeClaim(layout, { v: 1, fence: writer.fence, owner: { process, by: writer.by } });
+  const self = identityOf();
+  if (self === undefined) throw new Error('cannot read /proc/self/stat');
+  await writeClaim(layout, { v: 1, fence: writer.fence, owner: { process: self, by: writer.by } });
   await writer.reached?.('registered');
   for (const name of await entries(layout.work)) await discard(path.join(layout.work, name), store.trash);
 

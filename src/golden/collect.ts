@@ -45,7 +45,10 @@ async function unneeded(layout: ImageLayout, keep: number): Promise<number[]> {
 async function neededByPins(layout: ImageLayout): Promise<Set<number>> {
   const existing = await generationNumbers(layout);
   const pinned = (await livePins(layout)).map((pin) => pin.generation);
-  return withLayers(layout, pinned.filter((generation) => existing.includes(generation)));
+  return withLayers(
+    layout,
+    pinned.filter((generation) => existing.includes(generation)),
+  );
 }
 
 async function withLayers(layout: ImageLayout, generations: readonly number[]): Promise<Set<number>> {

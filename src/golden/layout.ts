@@ -39,7 +39,8 @@ export interface ImageLayout {
 /** @throws {UsageError} when the name is not an image name: it becomes a path */
 export function layoutOf(store: ImageStore, image: string): ImageLayout {
   const parsed = imageNameSchema.safeParse(image);
-  if (!parsed.success) throw new UsageError(image, `'${image}' is not an image name: ${parsed.error.issues[0]?.message}`);
+  if (!parsed.success)
+    throw new UsageError(image, `'${image}' is not an image name: ${parsed.error.issues[0]?.message}`);
   const root = path.join(store.images, parsed.data);
   const at = (name: string): string => path.join(root, name);
   return {

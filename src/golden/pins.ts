@@ -73,10 +73,10 @@ export async function writePin(
   request: PinRequest,
   generation: number,
 ): Promise<() => Promise<void>> {
-  const process = identityOf();
-  if (process === undefined) throw new Error('cannot read /proc/self/stat');
+  const self = identityOf();
+  if (self === undefined) throw new Error('cannot read /proc/self/stat');
   const { sessionId: session, what } = request;
-  const pin: Pin = { v: 1, session, process, since: new Date().toISOString(), generation, what };
+  const pin: Pin = { v: 1, session, process: self, since: new Date().toISOString(), generation, what };
   const file = path.join(layout.pins, `${session}.json`);
   await mkdir(layout.pins, { recursive: true });
   await writeWhole(file, `${JSON.stringify(pin)}\n`);

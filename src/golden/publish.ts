@@ -15,7 +15,14 @@ import { pointDurably, syncFolder } from './durable.ts';
 import { flatten, maxLayers } from './flatten.ts';
 import { generationFolder, type ImageLayout, type ImageStore } from './layout.ts';
 import { packageCount } from './manifest.ts';
-import { digestOfLayers, recordSchema, type GenerationRecord, type Layer, type Recipe, type Strategy } from './record.ts';
+import {
+  digestOfLayers,
+  recordSchema,
+  type GenerationRecord,
+  type Layer,
+  type Recipe,
+  type Strategy,
+} from './record.ts';
 import { headGeneration } from './store.ts';
 
 export interface Writer {
@@ -89,10 +96,14 @@ async function commit({ layout, lost }: LockedImage, write: Write, assembled: st
   await writer.reached?.('locked');
   const claim = await readClaim(layout);
   if (claim === undefined || claim.fence !== writer.fence) {
-    throw refused(layout, `${claim?.owner.by ?? 'somebody'} has taken over writing it (fence ${claim?.fence ?? 'lost'})`);
+    throw refused(
+      layout,
+      `${claim?.owner.by ?? 'somebody'} has taken over writing it (fence ${claim?.fence ?? 'lost'})`,
+    );
   }
   const head = await headGeneration(layout);
-  if (head !== write.base?.generation) throw refused(layout, `its current generation became ${head ?? 'none'} meanwhile`);
+  if (head !== write.base?.generation)
+    throw refused(layout, `its current generation became ${head ?? 'none'} meanwhile`);
   await writeClaim(layout, { ...claim, publishing: generation });
   await writer.reached?.('announced');
   await mkdir(layout.generations, { recursive: true, mode: 0o755 });
@@ -119,7 +130,10 @@ async function finalLayer(
   const into = path.join(directory, 'flat');
   const request = {
     folder: layout.generations,
-    layers: [...base.layers.map(({ generation }) => `${generation}/layer`), path.relative(layout.generations, layerDirectory)],
+    layers: [
+      ...base.layers.map(({ generation }) => `${generation}/layer`),
+      path.relative(layout.generations, layerDirectory),
+    ],
     mountPoint: path.join(directory, 'merged'),
     into,
   };

@@ -1,0 +1,14 @@
+/** null: the host itself, as autopkgtest-virt-null. No isolation, nothing to revert, and no golden image. */
+import type { Argv, TestbedSource, Testbed } from '../protocol/testbed.ts';
+
+/**
+ * The status 255 becomes 253, as in the servers that run commands through ssh or docker; the shell stays for that. Needs
+ * no environment.
+ */
+const auxverb: Argv = ['/bin/sh', '-c', '"$@"; code=$?; [ $code -ne 255 ] || code=253; exit $code', 'sh'];
+
+export function nullSource(uid: number): TestbedSource {
+  const traits = uid === 0 ? (['root-on-testbed'] as const) : [];
+  const testbed: Testbed = { auxverb, traits, rootOnHost: '/', async [Symbol.asyncDispose]() {} };
+  return { name: 'null', traits, revert: false, reboot: false, open: async () => testbed };
+}

@@ -1,0 +1,6 @@
+/** Entry point of bin/goldbed-virt. */
+import { virtMain } from './virt/main.ts';
+
+const code = await virtMain(process.argv.slice(2), process.env);
+// not exitCode: a client that waits for us may still hold our standard input open
+process.exit(code);

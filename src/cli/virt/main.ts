@@ -1,0 +1,88 @@
+/** `goldbed-virt BACKEND ARGUMENT...`: an adt-virt server on standard input and output, for stock clients. */
+import { messageOf } from '../../protocol/errors.ts';
+import { attach } from '../../protocol/adt-virt/attach.ts';
+import { serve } from '../../protocol/adt-virt/server.ts';
+import { virtBackends, type VirtBackend } from './sources.ts';
+import { terminalShell } from './terminal-shell.ts';
+
+/** @returns the exit status. Dies by the signal, after cleaning up, when one came. */
+export async function virtMain(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const [name = '', ...rest] = args;
+  const [socketPath] = rest;
+  if (name === 'attach' && socketPath !== undefined && rest.length === 1) {
+    return attach(socketPath, process.stdin, process.stdout, process.stderr);
+  }
+  const backends = virtBackends(env);
+  if (name === '--help' || name === '-h') {
+    process.stdout.write(await help(backends));
+    return 0;
+  }
+  const backend = Object.hasOwn(backends, name) ? backends[name] : undefined;
+  if (backend === undefined) return usage(backends);
+  return run(backend, rest, backends, env);
+}
+
+async function run(
+  backend: VirtBackend,
+  args: readonly string[],
+  backends: Readonly<Record<string, VirtBackend>>,
+  env: NodeJS.ProcessEnv,
+): Promise<number> {
+  const copyTimeout = Number(env['AUTOPKGTEST_VIRT_COPY_TIMEOUT'] || '300');
+  if (!Number.isInteger(copyTimeout) || copyTimeout < 0) return fail('AUTOPKGTEST_VIRT_COPY_TIMEOUT: expected whole seconds');
+  const stop = new AbortController();
+  let died: NodeJS.Signals | undefined;
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const) {
+    process.on(signal, () => {
+      died ??= signal;
+      stop.abort(new Error(signal));
+    });
+  }
+  try {
+    const source = await backend.source(args);
+    if (source === undefined) return usage(backends);
+    const missing = await backend.unavailable();
+    if (missing !== undefined) return fail(missing);
+    void backend.reap().catch((error: unknown) => log(`goldbed-virt: cannot clean up: ${messageOf(error)}`));
+    const io = { input: process.stdin, output: process.stdout, log };
+    const shell = terminalShellFor(log);
+    return await serve(io, source, { copyTimeout, signal: stop.signal, shell });
+  } catch (error) {
+    if (died !== undefined) dieBy(died);
+    return fail(messageOf(error));
+  }
+}
+
+function terminalShellFor(say: (line: string) => void): NonNullable<Parameters<typeof serve>[2]['shell']> {
+  return (testbed, directory, environment) => terminalShell(testbed, directory, environment, say);
+}
+
+function dieBy(signal: NodeJS.Signals): void {
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
+}
+
+function log(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+function fail(message: string): number {
+  log(`goldbed-virt: ${message}`);
+  return 1;
+}
+
+function usage(backends: Readonly<Record<string, VirtBackend>>): number {
+  const forms = [...Object.values(backends).map((backend) => backend.usage), 'attach SOCKET', '--help'];
+  log(forms.map((form, i) => `${i === 0 ? 'usage:' : '      '} goldbed-virt ${form}`).join('\n'));
+  return 2;
+}
+
+async function help(backends: Readonly<Record<string, VirtBackend>>): Promise<string> {
+  const lines = ['goldbed-virt: an adt-virt server for autopkgtest and sbuild', ''];
+  for (const backend of Object.values(backends)) {
+    const missing = await backend.unavailable();
+    lines.push(`  goldbed-virt ${backend.usage}`, `      ${backend.what} (${missing ?? 'available'})`);
+  }
+  lines.push('  goldbed-virt attach SOCKET', '      a session that a goldbed worker serves', '');
+  return lines.join('\n');
+}

@@ -1,0 +1,143 @@
+/** A root file system from nothing: mmdebstrap's tar stream, unpacked as it comes. */
+import { chmod, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { asRoot, isRoot } from '../exec/as-root.ts';
+import { check, cleanEnvironment, ended, start } from '../exec/run.ts';
+import { TestbedError } from '../protocol/errors.ts';
+import { namedFiles } from './apt-options.ts';
+import { signedBy, sourcesList, type Source } from './apt-sources.ts';
+import { manifestArguments, manifestOf } from './manifest.ts';
+import type { Recipe } from './record.ts';
+
+export const mmdebstrap = '/usr/bin/mmdebstrap';
+
+export interface BootstrapPlan {
+  readonly recipe: Recipe;
+  readonly sources: readonly Source[];
+  /** Who signs them: `Debian`. */
+  readonly origin: string;
+  /** For apt.conf, kept in the image. */
+  readonly aptOptions: readonly string[];
+}
+
+/** What the customize hook below has seen pass. */
+export const bootstrapChecks = ['dpkg --audit', 'apt-get check'];
+
+/**
+ * Fills `layer`, an empty directory. `temporary` is a folder with room for it.
+ * @param progress gets mmdebstrap's own lines
+ * @throws {TestbedError} with mmdebstrap's last complaint
+ */
+export async function bootstrap(
+  plan: BootstrapPlan,
+  layer: string,
+  temporary: string,
+  progress: (line: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const bootSources = sourcesList(plan.sources, ['deb'], signedBy('', plan.origin));
+  await unpack(mmdebstrapArguments(plan), bootSources, layer, temporary, progress, signal);
+  await normalise(plan, layer);
+}
+
+/** Its installed packages (manifest.ts). */
+export async function manifestOfRoot(root: string, signal: AbortSignal): Promise<string> {
+  const argv = [...asRoot(), '/usr/bin/dpkg-query', `--admindir=${root}/var/lib/dpkg`, ...manifestArguments];
+  return manifestOf((await check(argv, { signal })).stdout);
+}
+
+/** Nothing is published that did not pass these; they run inside, before mmdebstrap cleans up the package lists. */
+const checkHook = [
+  'chroot "$1" /bin/sh -ec',
+  `'unset APT_CONFIG TMPDIR; complaints=$(dpkg --audit); test -z "$complaints" || { echo "$complaints"; exit 1; };`,
+  `if command -v apt-get >/dev/null; then apt-get check; fi' >&2`,
+].join(' ');
+
+function mmdebstrapArguments({ recipe, aptOptions }: BootstrapPlan): string[] {
+  return [
+    mmdebstrap,
+    `--mode=${isRoot() ? 'root' : 'unshare'}`,
+    `--variant=${recipe.variant}`,
+    `--architectures=${recipe.arch}`,
+    ...(recipe.include.length === 0 ? [] : [`--include=${recipe.include.join(',')}`]),
+    ...aptOptions.map((option) => `--aptopt=${option}`),
+    `--customize-hook=${checkHook}`,
+    recipe.suite,
+    '-', // the tar stream to standard output
+    '-', // the sources from standard input
+  ];
+}
+
+async function unpack(
+  argv: readonly string[],
+  sources: string,
+  layer: string,
+  temporary: string,
+  progress: (line: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  // where mmdebstrap runs as a user of its namespace, only the common folder for temporary files is open to it
+  const env = isRoot() ? { ...cleanEnvironment, TMPDIR: temporary } : cleanEnvironment;
+  const maker = start(argv, ['pipe', 'pipe', 'pipe'], { env, signal });
+  maker.stdin?.on('error', () => {});
+  maker.stdin?.end(sources);
+  const complaint = lastComplaint(maker.stderr, progress);
+  const tar = ['/bin/tar', '--extract', `--directory=${layer}`, '--numeric-owner', '--preserve-permissions'];
+  // device nodes are the host's to give; a user namespace could not make them anyway
+  const exclude = ['--xattrs', '--xattrs-include=*', '--anchored', '--exclude=./dev/*'];
+  const unpacker = start([...asRoot(), ...tar, ...exclude], ['pipe', 'ignore', 'pipe'], { signal });
+  const tarComplaint = lastComplaint(unpacker.stderr, () => {});
+  if (maker.stdout === null || unpacker.stdin === null) throw new Error('no pipes');
+  const [made, unpacked] = await Promise.all([
+    ended(maker, { signal, grace: 20_000 }),
+    ended(unpacker, { signal }),
+    pipeline(maker.stdout, unpacker.stdin).catch(() => {}), // the exit codes tell what went wrong
+  ]);
+  if (made === 0 && unpacked === 0) return;
+  // either one's death ends the other; tar that merely complains about its input is not the culprit
+  const tarFailed = unpacked !== 0 && !/Unexpected EOF|not look like a tar/.test(tarComplaint());
+  const [culprit, why] = tarFailed ? ['tar', tarComplaint()] : ['mmdebstrap', complaint()];
+  throw new TestbedError('start', culprit, `${culprit}: ${why || `exit ${tarFailed ? unpacked : made}`}`);
+}
+
+/** Passes lines on, and remembers what a person has to know: the first error line of apt or mmdebstrap, else the last. */
+function lastComplaint(stream: NodeJS.ReadableStream | null, progress: (line: string) => void): () => string {
+  let rest = '';
+  let first = '';
+  let last = '';
+  stream?.on('data', (chunk: Buffer) => {
+    const lines = (rest + chunk.toString()).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) {
+      progress(line);
+      if (first === '' && line.startsWith('E: ')) first = line.slice(3);
+      if (line.trim() !== '') last = line.trim();
+    }
+  });
+  return () => first || rest.trim() || last;
+}
+
+/**
+ * What an image must not say about the host it was made on, and what every testbed needs to find in it. We own these
+ * files, also when we are not root: uid 0 of the image is then ourselves.
+ */
+async function normalise(plan: BootstrapPlan, layer: string): Promise<void> {
+  const at = (name: string): string => path.join(layer, name);
+  await rm(at('etc/resolv.conf'), { force: true });
+  await writeFile(at('etc/resolv.conf'), '', { mode: 0o644 }); // the backend mounts the host's over it
+  await writeFile(at('etc/hostname'), 'localhost\n', { mode: 0o644 });
+  await writeFile(at('etc/apt/sources.list'), imageSources(plan, layer), { mode: 0o644 });
+  for (const file of namedFiles(plan.aptOptions)) {
+    await mkdir(path.dirname(at(file)), { recursive: true });
+    await copyFile(file, at(file));
+  }
+  await mkdir(at('dev/pts'), { recursive: true });
+  await mkdir(at('dev/shm'), { recursive: true });
+  await chmod(at('dev/shm'), 0o1777);
+}
+
+/** With the `deb-src` lines that bootstrapping did not need. */
+function imageSources(plan: BootstrapPlan, layer: string): string {
+  return sourcesList(plan.sources, ['deb', 'deb-src'], signedBy(layer, plan.origin));
+}

@@ -1,0 +1,88 @@
+/** What people ask about images: the data of `image ls` and `image show`. Plain JSON. */
+import { isAlive } from '../exec/process-identity.ts';
+import { readClaim } from './claim.ts';
+import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
+import { readLooked, type Looked } from './looked.ts';
+import { livePins, type Pin } from './pins.ts';
+import type { GenerationRecord } from './record.ts';
+import { entries, generationNumbers, imageNames, readGeneration, readHead } from './store.ts';
+
+export interface ImageSummary {
+  readonly name: string;
+  readonly head: GenerationRecord;
+  /** Seconds since the head was made, or since an update last found it up to date: whichever is less. */
+  readonly age: number;
+  /** How many there are on disk. */
+  readonly generations: number;
+  /** Of all generations on disk, each layer once. */
+  readonly bytes: number;
+  /** Sessions on any generation. */
+  readonly sessions: number;
+  /** Who writes it now. */
+  readonly writer?: string;
+  readonly looked: Looked;
+}
+
+export interface ImageDetails extends ImageSummary {
+  readonly all: readonly GenerationDetails[];
+}
+
+export interface GenerationDetails {
+  readonly record: GenerationRecord;
+  readonly current: boolean;
+  readonly pins: readonly Pin[];
+}
+
+export async function listImages(store: ImageStore): Promise<ImageSummary[]> {
+  return Promise.all((await imageNames(store)).map((name) => summaryOf(store, name)));
+}
+
+/** Generations newest first. @throws {UsageError} when there is no such image */
+export async function showImage(store: ImageStore, image: string): Promise<ImageDetails> {
+  const layout = layoutOf(store, image);
+  const summary = await summaryOf(store, image);
+  const pins = await livePins(layout);
+  const all = (await publishedRecords(layout, summary.head)).map((record) => ({
+    record,
+    current: record.generation === summary.head.generation,
+    pins: pins.filter((pin) => pin.generation === record.generation),
+  }));
+  return { ...summary, all: all.toReversed() };
+}
+
+async function summaryOf(store: ImageStore, image: string): Promise<ImageSummary> {
+  const layout = layoutOf(store, image);
+  const head = await readHead(store, image);
+  const records = await publishedRecords(layout, head);
+  const own = records.map((record) => record.layers.at(-1)?.bytes ?? 0);
+  const looked = await readLooked(layout);
+  const writer = await currentWriter(layout);
+  return {
+    name: layout.image,
+    head,
+    age: age(head, looked),
+    generations: records.length,
+    bytes: own.reduce((sum, bytes) => sum + bytes, 0),
+    sessions: (await livePins(layout)).filter((pin) => !pin.session.startsWith('write-')).length,
+    ...(writer === undefined ? {} : { writer }),
+    looked,
+  };
+}
+
+function age(head: GenerationRecord, { unchanged }: Looked): number {
+  const dates = [head.created, ...(unchanged?.generation === head.generation ? [unchanged.at] : [])];
+  return Math.max(0, Math.round((Date.now() - Math.max(...dates.map((date) => Date.parse(date)))) / 1000));
+}
+
+/** Lowest first; without one that is just being moved in, or that a killed writer left there. */
+async function publishedRecords(layout: ImageLayout, head: GenerationRecord): Promise<GenerationRecord[]> {
+  const unpublished = (await readClaim(layout))?.publishing;
+  const numbers = (await generationNumbers(layout)).filter((n) => n !== unpublished || n === head.generation);
+  return Promise.all(numbers.map((generation) => readGeneration(layout, generation)));
+}
+
+async function currentWriter(layout: ImageLayout): Promise<string | undefined> {
+  const claim = await readClaim(layout);
+  const working = (await entries(layout.work)).some((name) => name.startsWith(`${claim?.fence}-`));
+  return claim !== undefined && working && isAlive(claim.owner.process) ? claim.owner.by : undefined;
+}

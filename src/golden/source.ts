@@ -1,0 +1,72 @@
+/**
+ * Joins an image to a backend: what the protocol's server serves. Sessions open on a pinned generation; a golden session
+ * holds the write lease, works on a candidate, and publishes it at commit.
+ */
+import type { Backend } from '../backends/backend.ts';
+import type { GenerationRef } from '../protocol/image.ts';
+import type { Testbed, TestbedSource } from '../protocol/testbed.ts';
+import type { FenceSource } from './fence-source.ts';
+import { openGoldenTestbed } from './golden-testbed.ts';
+import type { ImageStore } from './layout.ts';
+import { pinGeneration } from './pins.ts';
+import { refOf } from './record.ts';
+import { withDispose } from './with-dispose.ts';
+
+export interface ImageSourceOptions {
+  readonly store: ImageStore;
+  readonly image: string;
+  readonly backend: Backend;
+  /** The right to write. */
+  readonly leases: FenceSource;
+  /** Names what the session has on the host; see Backend. One testbed at a time. */
+  readonly sessionId: string;
+  readonly who: {
+    /** A user, a schedule. */
+    readonly by: string;
+    readonly job?: string;
+    /** For `image show`: `build hello_2.10-3`. Default: `by`. */
+    readonly what?: string;
+  };
+  /** Sessions open this generation; default: the current one. Golden sessions always write on the current one. */
+  readonly generation?: number;
+  /** Told which generation a session has opened, for the job's result. */
+  readonly onOpened?: (generation: GenerationRef) => void;
+  /** Told what a golden session has published. */
+  readonly onPublished?: (generation: GenerationRef) => void;
+}
+
+export function imageSource(options: ImageSourceOptions): TestbedSource {
+  const { backend } = options;
+  return {
+    name: backend.name,
+    traits: backend.traits,
+    revert: backend.revert,
+    reboot: backend.reboot,
+    open: (signal) => openPinned(options, signal),
+    openGolden: (signal) => openGoldenTestbed(options, signal),
+  };
+}
+
+/** @throws {UsageError} when there is no such image or generation; {TestbedError} */
+async function openPinned(options: ImageSourceOptions, signal: AbortSignal): Promise<Testbed> {
+  const { store, image, backend, sessionId, who, generation } = options;
+  const pin = await pinGeneration(store, image, {
+    sessionId,
+    what: who.what ?? who.by,
+    ...(generation === undefined ? {} : { generation }),
+  });
+  try {
+    const testbed = await backend.open(pin.content, { sessionId }, signal);
+    options.onOpened?.(refOf(pin.record));
+    return withDispose(testbed, async () => {
+      try {
+        await testbed[Symbol.asyncDispose]();
+      } finally {
+        await pin[Symbol.asyncDispose]();
+      }
+    });
+  } catch (error) {
+    await pin[Symbol.asyncDispose]();
+    throw error;
+  }
+}

@@ -1,0 +1,52 @@
+/**
+ * The steps of an update: sbuild-update's letters, in the order in which it runs them whatever the order they are given
+ * in, with its own options (sbuild 0.85 to 0.89, sbuild-update and Sbuild/ResolverBase.pm), except that here a failure
+ * counts. Its temporary apt.conf is the list of `-o` here.
+ */
+import { UsageError } from '../protocol/errors.ts';
+import type { Argv } from '../protocol/testbed.ts';
+
+export interface UpdateStep {
+  readonly letter: string;
+  /** As sbuild-update's long option, and as a job's result calls it. */
+  readonly name: string;
+  readonly argv: Argv;
+}
+
+const settings = [
+  'APT::Install-Recommends=false',
+  'APT::AutoRemove::SuggestsImportant=false',
+  'APT::AutoRemove::RecommendsImportant=false',
+  'Acquire::Languages=none',
+  'APT::Keep-Downloaded-Packages=false',
+].flatMap((setting) => ['-o', setting]);
+
+/** `apt-get update` ends with 0 when a mirror is away, unless told otherwise: half of the lists would be old ones. */
+const strict = ['-o', 'APT::Update::Error-Mode=any'];
+/** dpkg asks nothing about configuration files: the installed ones stay. */
+const keepOld = ['-o', 'Dpkg::Options::=--force-confold'];
+
+const steps: readonly UpdateStep[] = [
+  step('u', 'update', [...strict, 'update']),
+  step('g', 'upgrade', ['-uy', ...keepOld, 'upgrade']),
+  step('d', 'dist-upgrade', ['-uy', ...keepOld, 'dist-upgrade']),
+  step('c', 'clean', ['-y', 'clean']),
+  step('a', 'autoclean', ['-y', 'autoclean']),
+  step('r', 'autoremove', ['-y', 'autoremove']),
+];
+
+export const defaultLetters = 'udcar';
+
+/** @throws {UsageError} when a letter is none of sbuild-update's */
+export function updateSteps(letters: string = defaultLetters): UpdateStep[] {
+  const unknown = letters.split('').find((letter) => !steps.some((known) => known.letter === letter));
+  if (unknown !== undefined || letters === '') {
+    throw new UsageError(letters, `unknown update step '${unknown ?? ''}': the letters are u g d c a r`);
+  }
+  return steps.filter((known) => letters.includes(known.letter));
+}
+
+function step(letter: string, name: string, args: readonly string[]): UpdateStep {
+  const env = ['/usr/bin/env', 'DEBIAN_FRONTEND=noninteractive', '/usr/bin/apt-get'] as const;
+  return { letter, name, argv: [...env, ...settings, ...args] };
+}

@@ -1,0 +1,32 @@
+/** Is a generation on disk still what its record says? Reads all of its layers. */
+import { digestLayer } from './digest.ts';
+import { layerFolder, layoutOf, type ImageStore } from './layout.ts';
+import { digestOfLayers } from './record.ts';
+import { headGeneration, readGeneration, unknownImage } from './store.ts';
+
+export interface Verdict {
+  readonly generation: number;
+  readonly digest: string;
+  /** Generations whose layer differs from the record; none when all is well. */
+  readonly damaged: readonly number[];
+}
+
+/** @param generation default: the current one @throws {UsageError} when there is no such image or generation */
+export async function verifyGeneration(
+  store: ImageStore,
+  image: string,
+  generation: number | undefined,
+  signal: AbortSignal,
+): Promise<Verdict> {
+  const layout = layoutOf(store, image);
+  const asked = generation ?? (await headGeneration(layout));
+  if (asked === undefined) throw await unknownImage(store, image);
+  const record = await readGeneration(layout, asked);
+  const damaged: number[] = [];
+  for (const layer of record.layers) {
+    const { digest } = await digestLayer(layerFolder(layout, layer.generation), signal);
+    if (digest !== layer.digest) damaged.push(layer.generation);
+  }
+  if (digestOfLayers(record.layers) !== record.digest) damaged.push(record.generation);
+  return { generation: asked, digest: record.digest, damaged };
+}

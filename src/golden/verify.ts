@@ -1,0 +1,56 @@
+/** What a root must pass, in a testbed on it, before it may become a generation; and what it says about itself. */
+import { run, type Finished } from '../exec/run.ts';
+import { TestbedError } from '../protocol/errors.ts';
+import { GoldenRefusal, type Argv } from '../protocol/testbed.ts';
+import { manifestArguments, manifestOf } from './manifest.ts';
+
+/** @returns the names of the checks @throws {GoldenRefusal} `commit-failed` naming the first that failed, and why */
+export async function verifyInside(auxverb: Argv, signal: AbortSignal): Promise<string[]> {
+  const audit = await runInside(auxverb, ['/usr/bin/dpkg', '--audit'], signal);
+  if (audit.code !== 0 || audit.stdout.trim() !== '') throw failed('dpkg --audit', audit);
+  const check = await runInside(auxverb, ['/usr/bin/apt-get', 'check'], signal);
+  if (check.code !== 0) throw failed('apt-get check', check);
+  return ['dpkg --audit', 'apt-get check'];
+}
+
+/** Its installed packages (manifest.ts). */
+export async function manifestInside(auxverb: Argv, signal: AbortSignal): Promise<string> {
+  return manifestOf(await outputOf(auxverb, ['/usr/bin/dpkg-query', ...manifestArguments], signal));
+}
+
+/** The package indexes that its apt uses, by line `URI RELEASE COMPONENT`, without user names and passwords. */
+export async function sourcesInside(auxverb: Argv, signal: AbortSignal): Promise<string[]> {
+  const format = '$(REPO_URI) $(RELEASE) $(COMPONENT)';
+  const argv: Argv = ['/usr/bin/apt-get', 'indextargets', '--format', format, 'Created-By: Packages'];
+  const lines = (await outputOf(auxverb, argv, signal)).split('\n').filter((line) => line !== '');
+  return [...new Set(lines.map((line) => line.replace(/\/\/[^/@ ]*@/, '//')))];
+}
+
+/**
+ * Runs a command through an execute command. @throws {TestbedError} when the testbed is lost: 254 and 255 are never a
+ * command's own (README.virtualisation-server)
+ */
+export async function runInside(
+  auxverb: Argv,
+  argv: Argv,
+  signal: AbortSignal,
+  onOutput?: (chunk: Buffer) => void,
+): Promise<Finished> {
+  const finished = await run([...auxverb, ...argv], { signal, ...(onOutput === undefined ? {} : { onOutput }) });
+  if (finished.code === 254 || finished.code === 255) {
+    const why = finished.stderr.trim().split('\n').at(-1) ?? '';
+    throw new TestbedError('run', 'adt-virt', `the testbed was lost during ${argv.slice(0, 2).join(' ')}: ${why}`);
+  }
+  return finished;
+}
+
+export async function outputOf(auxverb: Argv, argv: Argv, signal: AbortSignal): Promise<string> {
+  const finished = await runInside(auxverb, argv, signal);
+  if (finished.code !== 0) throw failed(argv.slice(0, 2).join(' '), finished);
+  return finished.stdout;
+}
+
+function failed(check: string, { code, stdout, stderr }: Finished): GoldenRefusal {
+  const said = (stderr.trim() || stdout.trim()).split('\n').at(0) ?? '';
+  return new GoldenRefusal('commit-failed', `${check} failed (exit ${code}): ${said}`);
+}

@@ -1,0 +1,17 @@
+/** `import { serve, Session } from 'goldbed/adt-virt'`: write a virt server, or drive one. */
+export { attach, listen, type Tap } from './attach.ts';
+export { startChildServer, type ChildServerOptions } from './child-server.ts';
+export { startInProcess, type InProcessOptions } from './pair.ts';
+export { ProtocolError } from './protocol-error.ts';
+export type { ServerOptions } from './served-testbed.ts';
+export { serve, type ServerIo } from './server.ts';
+export { CopyError, Session, type SessionOptions } from './session.ts';
+export { decodeArgv, decodeWord, encodeArgv, encodeWord } from './words.ts';
+export {
+  GoldenRefusal,
+  type Channel,
+  type GoldenTestbed,
+  type ServerExit,
+  type Testbed,
+  type TestbedSource,
+} from '../testbed.ts';

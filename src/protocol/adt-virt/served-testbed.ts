@@ -1,0 +1,104 @@
+/** The one testbed of a server: its state, and the changes that the verbs make to it. */
+import { messageOf } from '../errors.ts';
+import type { GoldenTestbed, Testbed, TestbedSource } from '../testbed.ts';
+import { ProtocolError } from './protocol-error.ts';
+import { makeScratch, removeScratch } from './scratch.ts';
+
+export interface ServerOptions {
+  /** Seconds for one copy; 0 for no limit. */
+  readonly copyTimeout: number;
+  /** Ends the server: the testbed is closed, and {@link serve} throws the signal's reason. */
+  readonly signal: AbortSignal;
+  /** Runs an interactive shell for the `shell` verb; without it there is none. */
+  readonly shell?: (testbed: Testbed, directory: string, environment: readonly string[]) => Promise<void>;
+}
+
+/** The testbed and what belongs to it. */
+export type State =
+  | { readonly name: 'closed' }
+  | { readonly name: 'open'; readonly testbed: Testbed; readonly scratch: string }
+  | { readonly name: 'golden'; readonly testbed: GoldenTestbed; readonly scratch: string };
+
+export class ServedTestbed {
+  readonly source: TestbedSource;
+  readonly options: ServerOptions;
+  /** One line of diagnostics, for standard error. */
+  readonly log: (line: string) => void;
+  state: State = { name: 'closed' };
+  #scratch: string | undefined;
+
+  constructor(source: TestbedSource, options: ServerOptions, log: (line: string) => void) {
+    this.source = source;
+    this.options = options;
+    this.log = log;
+  }
+
+  /** Opens and makes the scratch directory; closes again what cannot be used. */
+  async open(golden: boolean): Promise<string> {
+    if (this.state.name !== 'closed') throw new ProtocolError(`${golden ? 'open-golden' : 'open'} when already open`);
+    const { signal } = this.options;
+    const testbed = await (golden ? this.#openGolden() : this.source.open(signal));
+    try {
+      const scratch = await makeScratch(testbed, this.#scratch, signal);
+      this.#scratch = scratch;
+      this.state = isGolden(testbed) ? { name: 'golden', testbed, scratch } : { name: 'open', testbed, scratch };
+      return scratch;
+    } catch (error) {
+      await testbed[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  async revert(): Promise<string> {
+    const { testbed, scratch } = this.opened('revert');
+    if (!this.source.revert || testbed.revert === undefined) throw new ProtocolError('revert capability not available');
+    await testbed.revert(this.options.signal);
+    return makeScratch(testbed, scratch, this.options.signal);
+  }
+
+  async close(): Promise<void> {
+    const { testbed } = this.opened('close');
+    this.state = { name: 'closed' };
+    await testbed[Symbol.asyncDispose]();
+  }
+
+  /** Whatever happens, the testbed is closed afterwards. @throws {GoldenRefusal} */
+  async commit(): Promise<void> {
+    if (this.state.name !== 'golden') throw new ProtocolError('commit-golden when no golden image is open');
+    const { testbed, scratch } = this.state;
+    try {
+      await removeScratch(testbed, scratch, this.options.signal);
+      await testbed.commit(this.options.signal);
+    } finally {
+      this.state = { name: 'closed' };
+      await testbed[Symbol.asyncDispose]();
+    }
+  }
+
+  /** The open testbed. @throws {ProtocolError} */
+  opened(verb: string): { readonly testbed: Testbed; readonly scratch: string } {
+    if (this.state.name === 'closed') throw new ProtocolError(`${verb} when not open`);
+    return this.state;
+  }
+
+  /** Closes the testbed after the end. @returns false when that failed. Idempotent. */
+  async cleanUp(): Promise<boolean> {
+    if (this.state.name === 'closed') return true;
+    try {
+      await this.close();
+      return true;
+    } catch (error) {
+      this.log(`goldbed-virt: failure: close: ${messageOf(error)}`);
+      return false;
+    }
+  }
+
+  async #openGolden(): Promise<GoldenTestbed> {
+    if (this.source.openGolden === undefined) throw new ProtocolError('unknown command `open-golden`');
+    return this.source.openGolden(this.options.signal);
+  }
+}
+
+function isGolden(testbed: Testbed | GoldenTestbed): testbed is GoldenTestbed {
+  return 'commit' in testbed;
+}

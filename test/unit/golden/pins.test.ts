@@ -1,0 +1,119 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+import { flock } from '../../../src/exec/flock.ts';
+import { identityOf } from '../../../src/exec/process-identity.ts';
+import { collect } from '../../../src/golden/collect.ts';
+import { layoutOf } from '../../../src/golden/layout.ts';
+import { livePins, pinGeneration } from '../../../src/golden/pins.ts';
+import { rollBack } from '../../../src/golden/roll-back.ts';
+import { generationNumbers } from '../../../src/golden/store.ts';
+import { publishFiles, temporaryState, type TemporaryState } from './fixtures/images.ts';
+
+/** Whole roots, so that none needs another. */
+async function roots(state: TemporaryState, count: number): Promise<void> {
+  for (let n = 1; n <= count; n++) await publishFiles(state, 'sid', { [`${n}`]: '' }, { details: { strategy: 'replace' } });
+}
+
+test('a pin names its generation, its process and what for, and is gone afterwards', async () => {
+  await using state = await temporaryState();
+  await roots(state, 2);
+  const layout = layoutOf(state, 'sid');
+  {
+    await using pin = await pinGeneration(state, 'sid', { sessionId: 'a1', what: 'build hello' });
+    expect([pin.record.generation, pin.content.layers]).toEqual([2, [path.join(layout.generations, '2/layer')]]);
+    await using older = await pinGeneration(state, 'sid', { sessionId: 'b2', what: 'test hello', generation: 1 });
+    expect(older.record.generation).toBe(1);
+    expect(await livePins(layout)).toMatchObject([
+      { session: 'a1', generation: 2, what: 'build hello', process: identityOf() },
+      { session: 'b2', generation: 1, what: 'test hello' },
+    ]);
+  }
+  expect(await livePins(layout)).toEqual([]);
+});
+
+test('unknown images and generations cannot be pinned, and leave nothing', async () => {
+  await using state = await temporaryState();
+  await roots(state, 1);
+  const request = { sessionId: 'a1', what: 'x' };
+  await expect(pinGeneration(state, 'bookworm', request)).rejects.toThrow('there is no image bookworm (there are: sid)');
+  await expect(pinGeneration(state, 'sid', { ...request, generation: 9 })).rejects.toThrow('sid has no generation 9');
+  expect(readdirSync(layoutOf(state, 'sid').pins).filter((name) => name.startsWith('a1'))).toEqual([]);
+});
+
+test('collection keeps the newest, the current, the pinned and what they stand on', async () => {
+  await using state = await temporaryState();
+  await roots(state, 3);
+  await publishFiles(state, 'sid', { '4': '' }); // a layer on 3
+  for (const n of [5, 6, 7]) await publishFiles(state, 'sid', { [`${n}`]: '' }, { details: { strategy: 'replace' } });
+  const layout = layoutOf(state, 'sid');
+  await using pin = await pinGeneration(state, 'sid', { sessionId: 'a1', what: 'x', generation: 4 });
+  await rollBack(state, 'sid', 2);
+  expect(await collect(state, 'sid', { keep: 2 })).toEqual([5, 1]);
+  expect(await generationNumbers(layout)).toEqual([2, 3, 4, 6, 7]);
+  expect(await collect(state, 'sid', { keep: 2 })).toEqual([]);
+  await pin[Symbol.asyncDispose]();
+  expect(await collect(state, 'sid', { keep: 1 })).toEqual([6, 4, 3]);
+  expect(existsSync(layout.collecting)).toBe(false);
+  await expect(collect(state, 'nosuch')).rejects.toThrow('there is no image nosuch');
+});
+
+test("a dead process's pin and a dead draft hold nothing and are removed", async () => {
+  await using state = await temporaryState();
+  await roots(state, 2);
+  const layout = layoutOf(state, 'sid');
+  await using _own = await pinGeneration(state, 'sid', { sessionId: 'live', what: 'x' });
+  const process = { ...identityOf(), started: '0' };
+  const dead = { v: 1, session: 'dead', process, since: '2024-01-01T00:00:00Z', generation: 1, what: 'x' };
+  await writeFile(path.join(layout.pins, 'dead.json'), JSON.stringify(dead));
+  await writeFile(path.join(layout.pins, '.draft-4194304999-x'), '');
+  expect(await collect(state, 'sid', { keep: 1 })).toEqual([1]);
+  expect(readdirSync(layout.pins)).toEqual(['live.json']);
+});
+
+test('a damaged pin stops the collection: what it holds is not known', async () => {
+  await using state = await temporaryState();
+  await roots(state, 2);
+  const layout = layoutOf(state, 'sid');
+  await mkdir(layout.pins, { recursive: true });
+  await writeFile(path.join(layout.pins, 'bad.json'), '{');
+  await expect(collect(state, 'sid', { keep: 1 })).rejects.toThrow(/bad.json is damaged/);
+  expect(await generationNumbers(layout)).toEqual([1, 2]);
+});
+
+test('a reader that meets a collection waits for its end and takes what is current then', async () => {
+  await using state = await temporaryState();
+  await roots(state, 2);
+  const layout = layoutOf(state, 'sid');
+  const lock = await flock(layout.lock);
+  await writeFile(layout.collecting, JSON.stringify({ generations: [1] }));
+  const pinning = pinGeneration(state, 'sid', { sessionId: 'a1', what: 'x', generation: 1 });
+  const head = await pinGeneration(state, 'sid', { sessionId: 'b2', what: 'x' });
+  expect(head.record.generation).toBe(2); // the others do not wait
+  await lock[Symbol.asyncDispose]();
+  await using pin = await pinning; // the marks were a dead collection's: the generation is still there
+  expect(pin.record.generation).toBe(1);
+  expect(await collect(state, 'sid', { keep: 1 })).toEqual([]);
+});
+
+test('readers that pin while others collect and publish always get a whole generation', async () => {
+  await using state = await temporaryState();
+  await roots(state, 1);
+  let writing = true;
+  const reader = async (name: string): Promise<number> => {
+    let opened = 0;
+    for (; writing; opened++) {
+      await using pin = await pinGeneration(state, 'sid', { sessionId: `${name}${opened}`, what: 'x' });
+      for (const layer of pin.content.layers) expect(readdirSync(layer)).toHaveLength(1);
+    }
+    return opened;
+  };
+  const readers = Promise.all(['r', 's'].map(reader));
+  for (let n = 2; n <= 8; n++) {
+    await publishFiles(state, 'sid', { [`${n}`]: '' }, { details: { strategy: 'replace' } });
+    await collect(state, 'sid', { keep: 1 });
+  }
+  writing = false;
+  expect((await readers).every((opened) => opened > 0)).toBe(true);
+});
