@@ -2,6 +2,7 @@
  * One job, from a validated request to its outcome: pin the generation, open the session, run the client, in that order,
  * closed in reverse. Returns how the package did; throws when the world failed. Knows no Redis.
  */
+import { once } from 'node:events';
 import { statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { messageOf, TestbedError } from '../protocol/errors.ts';
@@ -76,7 +77,7 @@ function runKind(request: JobRequest, job: JobContext, signal: AbortSignal): Pro
 async function finishLog(job: JobContext, request: JobRequest): Promise<void> {
   const { log } = job.folder;
   log.end();
-  if (!log.closed) await new Promise((resolve) => log.once('close', resolve));
+  if (!log.closed) await once(log, 'close');
   if (request.kind === 'build') await keepBuildLog(job, path.join(job.folder.path, 'log'));
 }
 

@@ -34,7 +34,7 @@ export function enqueueCommands(exit: (code: number) => void): { build: Command;
     .action(async (image: string, { steps }: { steps: string }, command: Command) => {
       const { flags, context } = prepare(command);
       const request = { ...base({ ...flags, image }), kind: 'update-golden', strategy: 'upgrade', steps };
-      exit(await submit(context, checked(request), { ...flags, image }));
+      exit(await submit(context, checked(request), flags));
     });
   return { build, test, update };
 }

@@ -14,9 +14,9 @@ echo "$dir"`;
  * @returns its path in the testbed
  */
 export async function makeScratch(testbed: Testbed, wanted: string | undefined, signal: AbortSignal): Promise<string> {
-  // 1777 was a security hole where the testbed shares the host: autopkgtest 5.49
-  const isolated = testbed.traits.some((trait) => trait.startsWith('isolation-'));
-  const mode = isolated ? '777' : '755';
+  // 1777 was a security hole where the testbed shares the host (autopkgtest 5.49); elsewhere the client of Debian 12 needs
+  // a directory into which the test's own user may write
+  const mode = testbed.rootOnHost === undefined ? '777' : '755';
   try {
     const made = await check([...testbed.auxverb, '/bin/sh', '-c', make, 'sh', mode, wanted ?? ''], { signal });
     const scratch = made.stdout.trim();

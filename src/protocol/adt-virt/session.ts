@@ -3,7 +3,7 @@
  * Every answer that is not the one expected is a typed error that names the command and the answer.
  */
 import { TestbedError, type TestbedStep } from '../errors.ts';
-import { GoldenRefusal, type Channel, type GoldenRefusalWord, type ServerExit } from '../testbed.ts';
+import { GoldenRefusal, type Argv, type Channel, type GoldenRefusalWord, type ServerExit } from '../testbed.ts';
 import { LineReader } from './wire.ts';
 import { decodeArgv, decodeWord, encodeWord } from './words.ts';
 
@@ -90,10 +90,11 @@ export class Session implements AsyncDisposable {
   }
 
   /** The prefix that runs a command in the testbed. Void after revert and close. */
-  async executeCommand(): Promise<string[]> {
-    const [first] = await this.#command('protocol', 'print-execute-command');
-    if (first === undefined || first === '') throw this.#unexpected('protocol', 'print-execute-command', 'ok');
-    return decodeArgv(first); // what may follow are keywords, which nobody uses (README)
+  async executeCommand(): Promise<Argv> {
+    const [first = ''] = await this.#command('protocol', 'print-execute-command');
+    const [program, ...args] = decodeArgv(first); // what may follow are keywords, which nobody uses (README)
+    if (program === undefined || program === '') throw this.#unexpected('protocol', 'print-execute-command', 'ok');
+    return [program, ...args];
   }
 
   /** Host to testbed; both paths end in `/` for a directory, or neither. @throws {CopyError|TestbedError} */

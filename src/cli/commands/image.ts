@@ -1,0 +1,121 @@
+/** `goldbed image create | update | ls | show` */
+import { randomUUID } from 'node:crypto';
+import { userInfo } from 'node:os';
+import { Command } from 'commander';
+import { overlayBackend } from '../../backends/overlay/index.ts';
+import { createImage, listImages, localLeases, showImage, type ImageSummary } from '../../golden/index.ts';
+import { generationId } from '../../protocol/image.ts';
+import { UnavailableError } from '../../protocol/errors.ts';
+import { makeContext, type Context, type GlobalFlags } from '../context.ts';
+import { age, json, out, progress, size, table } from '../print.ts';
+
+type Flags = GlobalFlags & { readonly json?: boolean };
+type CreateFlags = Flags & { suite: string; variant: string; include?: string; components?: string };
+
+export function imageCommand(exit: (code: number) => void, update: Command): Command {
+  const create = new Command('create')
+    .description('make a new image with mmdebstrap, from this host’s own apt configuration')
+    .argument('NAME', 'for example bookworm-amd64')
+    .requiredOption('--suite SUITE', 'for example bookworm, trixie, sid')
+    .option('--variant VARIANT', 'mmdebstrap’s variant', 'buildd')
+    .option('--include PACKAGES', 'further packages, separated by commas')
+    .option('--components LIST', 'archive components, separated by commas')
+    .option('--json', 'print one JSON document')
+    .action(async (name: string, _: unknown, command: Command) => {
+      const flags = command.optsWithGlobals<CreateFlags>();
+      await bootstrap(makeContext(flags), name, flags);
+      exit(0);
+    });
+  const ls = new Command('ls')
+    .description('list images')
+    .option('--json', 'print one JSON document')
+    .action(async (_: unknown, command: Command) => {
+      const flags = command.optsWithGlobals<Flags>();
+      const images = await listImages(makeContext(flags).state);
+      if (flags.json) json({ images });
+      else out(table([['IMAGE', 'GEN', 'AGE', 'SIZE', 'SESSIONS', 'WRITER', 'STATUS'], ...images.map(row)]));
+    });
+  const show = new Command('show')
+    .description('show one image and its generations')
+    .argument('NAME', 'image')
+    .option('--json', 'print one JSON document')
+    .action(async (name: string, _: unknown, command: Command) => {
+      const flags = command.optsWithGlobals<Flags>();
+      await describe(makeContext(flags), name, flags);
+    });
+  return new Command('image')
+    .description('golden images and their generations')
+    .addCommand(create)
+    .addCommand(update)
+    .addCommand(ls)
+    .addCommand(show);
+}
+
+async function bootstrap({ state }: Context, name: string, flags: CreateFlags): Promise<void> {
+  const backend = overlayBackend(state);
+  const missing = await backend.unavailable();
+  if (missing !== undefined) throw new UnavailableError(missing);
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error(signal)));
+  const request = {
+    name,
+    suite: flags.suite,
+    variant: flags.variant,
+    ...(flags.include === undefined ? {} : { include: words(flags.include) }),
+    ...(flags.components === undefined ? {} : { components: words(flags.components) }),
+  };
+  const tools = {
+    store: state,
+    leases: localLeases(state, 0),
+    backend,
+    sessionId: randomUUID().replaceAll('-', ''),
+    by: userInfo().username,
+    progress,
+  };
+  const record = await createImage(request, tools, stop.signal);
+  if (flags.json) json({ record });
+  else out(`${generationId(record)}  ${record.packages} packages  ${size(record.bytes)}  ${record.digest}`);
+}
+
+async function describe({ state }: Context, name: string, flags: Flags): Promise<void> {
+  const image = await showImage(state, name);
+  if (flags.json) {
+    json({ image });
+    return;
+  }
+  const { recipe } = image.head;
+  const extra = recipe.include.length === 0 ? '' : ` with ${recipe.include.join(', ')}`;
+  out(`${image.name}  ${recipe.suite} ${recipe.arch} ${recipe.variant}${extra}  ${size(image.bytes)}  ${statusOf(image)}`);
+  const rows = image.all.map(({ record, current, pins }) => [
+    `${current ? '*' : ' '} ${record.generation}`,
+    age(Date.parse(record.created), Date.now()),
+    record.strategy,
+    String(record.packages),
+    size(record.layers.at(-1)?.bytes ?? 0),
+    record.by,
+    pins.map((pin) => pin.what).join(', ') || '-',
+    record.digest.slice(0, 19),
+  ]);
+  out(table([['  GEN', 'AGE', 'STRATEGY', 'PACKAGES', 'LAYER', 'BY', 'IN USE BY', 'DIGEST'], ...rows]));
+}
+
+function row(image: ImageSummary): string[] {
+  return [
+    image.name,
+    String(image.head.generation),
+    age(Date.now() - image.age * 1000, Date.now()),
+    size(image.bytes),
+    String(image.sessions),
+    image.writer ?? '-',
+    statusOf(image),
+  ];
+}
+
+function statusOf({ looked, head }: ImageSummary): string {
+  if (looked.failed !== undefined) return `refresh failed in ${looked.failed.step}: ${looked.failed.reason} (${head.generation} kept)`;
+  return 'current';
+}
+
+function words(list: string): string[] {
+  return list.split(',').filter(Boolean);
+}

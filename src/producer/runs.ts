@@ -1,0 +1,159 @@
+/** What is known of runs: their state, their outcome, and waiting for it; and cancelling them. */
+import { Queue, type Job } from 'bullmq';
+import { UsageError } from '../protocol/errors.ts';
+import { parseFailure, type Failure } from '../protocol/failure.ts';
+import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
+import type { RedisHandle } from '../redis/connect.ts';
+import { nudge, subscribeNudges } from '../redis/nudges.ts';
+
+/** `absent`: nobody has put it into a queue (any more). */
+export type RunState = 'waiting' | 'active' | 'delayed' | 'completed' | 'failed' | 'cancelled' | 'absent';
+
+export interface RunDetails {
+  readonly id: string;
+  readonly state: RunState;
+  readonly kind?: string;
+  readonly what?: string;
+  readonly image?: string;
+  /** Milliseconds since the epoch. */
+  readonly submitted: number;
+  readonly outcome?: Outcome;
+  readonly failure?: Failure;
+}
+
+export async function showRun(redis: RedisHandle, id: string): Promise<RunDetails> {
+  const { queue, kind, what, image, submitted, cancelled } = await redis.client.hgetall(redis.keys.run(id));
+  const known = {
+    id,
+    submitted: Number(submitted ?? 0),
+    ...(kind === undefined ? {} : { kind }),
+    ...(what === undefined ? {} : { what }),
+    ...(image === undefined ? {} : { image }),
+  };
+  const job = queue === undefined ? undefined : await getJob(redis, queue, id);
+  if (job === undefined) {
+    if (cancelled === undefined) return { ...known, state: 'absent' };
+    return { ...known, state: 'cancelled', failure: { class: 'interrupted', message: cancelled } };
+  }
+  return { ...known, ...job };
+}
+
+/** Newest first. */
+export async function listRuns(redis: RedisHandle, limit = 1000): Promise<RunDetails[]> {
+  const ids = await redis.client.zrevrange(redis.keys.runs, 0, limit - 1);
+  const runs = await Promise.all(ids.map((id) => showRun(redis, id)));
+  return runs.filter(({ state }) => state !== 'absent');
+}
+
+/** The run whose id begins so; of several runs of one request the latest. @throws {UsageError} none, or more than one */
+export async function findRun(redis: RedisHandle, prefix: string): Promise<RunDetails> {
+  const ids = (await redis.client.zrevrange(redis.keys.runs, 0, -1)).filter((id) => id.startsWith(prefix));
+  const exact = ids.find((id) => id === prefix);
+  const [latest] = ids;
+  if (latest === undefined) throw new UsageError(prefix, `no job with an id that begins with "${prefix}"`);
+  const requests = new Set(ids.map((id) => id.split('-')[0]));
+  if (exact === undefined && requests.size > 1) {
+    throw new UsageError(prefix, `"${prefix}" is the beginning of several ids: ${ids.slice(0, 5).join(', ')}`);
+  }
+  return showRun(redis, exact ?? latest);
+}
+
+/** Milliseconds between two looks while waiting; a nudge comes sooner, but may be lost. */
+const lookEvery = 1000;
+
+/**
+ * Waits for a run's end. @param onLook called at each look, before waiting on
+ * @throws the signal's reason when it fires
+ */
+export async function waitFor(
+  redis: RedisHandle,
+  id: string,
+  signal: AbortSignal,
+  onLook: (run: RunDetails) => Promise<void> | void = () => {},
+): Promise<RunDetails> {
+  await using nudges = await subscribeNudges(redis);
+  for (;;) {
+    signal.throwIfAborted();
+    const heard = nextNudge(nudges, id, signal);
+    const run = await showRun(redis, id);
+    if (!['waiting', 'active', 'delayed'].includes(run.state)) {
+      heard.stop();
+      return run;
+    }
+    await onLook(run);
+    await heard.promise;
+  }
+}
+
+/** A durable intent first, then the removal if it still waits, then a nudge to whoever runs it. */
+export async function cancelRun(redis: RedisHandle, id: string, reason: string): Promise<void> {
+  const { queue } = await redis.client.hgetall(redis.keys.run(id));
+  if (queue === undefined) throw new UsageError(id, `no job ${id}`);
+  const run = await showRun(redis, id);
+  if (['completed', 'failed', 'cancelled'].includes(run.state)) throw new UsageError(id, `${id} has ended: ${run.state}`);
+  await redis.client.set(redis.keys.cancel(id), reason, 'EX', 86_400);
+  await redis.client.hset(redis.keys.run(id), { cancelled: reason });
+  const removed = await withQueue(redis, queue, async (opened) => {
+    const job = (await opened.getJob(id)) as Job | undefined;
+    if (job === undefined || (await job.isActive())) return false;
+    return job.remove().then(
+      () => true,
+      () => false, // claimed in this moment: its worker will look
+    );
+  });
+  await nudge(redis, removed ? { ended: id } : { cancel: id });
+}
+
+function nextNudge(
+  nudges: Awaited<ReturnType<typeof subscribeNudges>>,
+  id: string,
+  signal: AbortSignal,
+): { readonly promise: Promise<void>; stop(): void } {
+  let stop = (): void => {};
+  const promise = new Promise<void>((resolve) => {
+    const timer = setTimeout(done, lookEvery);
+    const silence = nudges.listen((heard) => {
+      if ('ended' in heard && heard.ended === id) done();
+    });
+    signal.addEventListener('abort', done, { once: true });
+    function done(): void {
+      clearTimeout(timer);
+      silence();
+      signal.removeEventListener('abort', done);
+      resolve();
+    }
+    stop = done;
+  });
+  return { promise, stop };
+}
+
+type JobPart = Pick<RunDetails, 'state' | 'outcome' | 'failure'>;
+
+async function getJob(redis: RedisHandle, queue: string, id: string): Promise<JobPart | undefined> {
+  return withQueue(redis, queue, async (opened) => {
+    const job = (await opened.getJob(id)) as Job | undefined;
+    if (job === undefined) return undefined;
+    const state = stateOf(await job.getState());
+    if (state === 'completed') {
+      const parsed = outcomeSchema.safeParse(job.returnvalue);
+      if (parsed.success) return { state, outcome: parsed.data };
+      return { state, failure: { class: 'internal' as const, message: 'its recorded outcome cannot be read' } };
+    }
+    if (state === 'failed') return { state, failure: parseFailure(job.failedReason ?? 'unknown') };
+    return { state };
+  });
+}
+
+function stateOf(state: string): RunState {
+  if (state === 'prioritized' || state === 'waiting-children') return 'waiting';
+  return state === 'unknown' ? 'absent' : (state as RunState);
+}
+
+async function withQueue<T>(redis: RedisHandle, name: string, action: (queue: Queue) => Promise<T>): Promise<T> {
+  const queue = new Queue(name, { connection: redis.client, prefix: redis.keys.queues });
+  try {
+    return await action(queue);
+  } finally {
+    await queue.close();
+  }
+}

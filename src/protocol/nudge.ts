@@ -1,0 +1,18 @@
+/** Messages that save waiting: lossy by design, everything that they tell can also be found by looking. */
+import { z } from 'zod';
+
+export const nudgeSchema = z.union([
+  z.strictObject({ enqueued: z.string() }),
+  z.strictObject({ cancel: z.string() }),
+  z.strictObject({ ended: z.string() }),
+]);
+export type Nudge = z.infer<typeof nudgeSchema>;
+
+/** Undefined for what another program, or another version, has said. */
+export function parseNudge(message: string): Nudge | undefined {
+  try {
+    return nudgeSchema.parse(JSON.parse(message));
+  } catch {
+    return undefined;
+  }
+}
