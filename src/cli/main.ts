@@ -16,8 +16,8 @@ export async function main(args: readonly string[]): Promise<number> {
   const exit = (value: number): void => void (code = value);
   const program = new Command('goldbed')
     .description('build, test and refresh images of Debian packages as queued jobs')
-    .option('--state DIR', 'state folder (GOLDBED_STATE)')
-    .option('--redis-url URL', 'Redis to use instead of the embedded one (GOLDBED_REDIS_URL)')
+    .option('--state <DIR>', 'state folder (GOLDBED_STATE)')
+    .option('--redis-url <URL>', 'Redis to use instead of the embedded one (GOLDBED_REDIS_URL)')
     .option('--allow-unsafe-redis', 'accept a Redis that may evict or does not persist')
     .exitOverride()
     .configureOutput({ outputError: (text) => process.stderr.write(text) });

@@ -12,7 +12,7 @@ export function enqueueCommands(exit: (code: number) => void): { build: Command;
   const build = withSubmitFlags(new Command('build'))
     .description('build a source package with sbuild')
     .argument('SOURCE', '.dsc, unpacked source directory, or name[=version] from the image’s archive')
-    .requiredOption('--image NAME', 'image to build on')
+    .requiredOption('--image <NAME>', 'image to build on')
     .action(async (word: string, _: unknown, command: Command) => {
       const { flags, context } = prepare(command);
       const source = await resolveSource(word, context.state.artifacts);
@@ -21,7 +21,7 @@ export function enqueueCommands(exit: (code: number) => void): { build: Command;
   const test = withSubmitFlags(new Command('test'))
     .description('test a package with autopkgtest')
     .argument('SUBJECT', '.changes, .dsc, unpacked source directory, or name[=version]')
-    .requiredOption('--image NAME', 'image to test on')
+    .requiredOption('--image <NAME>', 'image to test on')
     .action(async (word: string, _: unknown, command: Command) => {
       const { flags, context } = prepare(command);
       const subject = await resolveSubject(word, context.state.artifacts);
@@ -30,7 +30,7 @@ export function enqueueCommands(exit: (code: number) => void): { build: Command;
   const update = withSubmitFlags(new Command('update'))
     .description('refresh an image; publishes a new generation only if something changed and it verifies')
     .argument('NAME', 'image')
-    .option('--steps LETTERS', 'as in sbuild-update: u d c a r g', 'udcar')
+    .option('--steps <LETTERS>', 'as in sbuild-update: u d c a r g', 'udcar')
     .action(async (image: string, { steps }: { steps: string }, command: Command) => {
       const { flags, context } = prepare(command);
       const request = { ...base({ ...flags, image }), kind: 'update-golden', strategy: 'upgrade', steps };
@@ -41,11 +41,11 @@ export function enqueueCommands(exit: (code: number) => void): { build: Command;
 
 function withSubmitFlags(command: Command): Command {
   return command
-    .option('--backend NAME', 'backend of the testbed', 'any')
+    .option('--backend <NAME>', 'backend of the testbed', 'any')
     .option('--wait', 'wait for the end; the exit code is the client’s own')
     .option('--reuse', 'take the recorded result if the same request has ended before')
     .option('--json', 'print one JSON document')
-    .option('-o, --output DIR', 'copy log and artifacts there (implies --wait)');
+    .option('-o, --output <DIR>', 'copy log and artifacts there (implies --wait)');
 }
 
 function prepare(command: Command): { flags: Flags; context: Context } {

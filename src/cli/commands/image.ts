@@ -16,10 +16,10 @@ export function imageCommand(exit: (code: number) => void, update: Command): Com
   const create = new Command('create')
     .description('make a new image with mmdebstrap, from this host’s own apt configuration')
     .argument('NAME', 'for example bookworm-amd64')
-    .requiredOption('--suite SUITE', 'for example bookworm, trixie, sid')
-    .option('--variant VARIANT', 'mmdebstrap’s variant', 'buildd')
-    .option('--include PACKAGES', 'further packages, separated by commas')
-    .option('--components LIST', 'archive components, separated by commas')
+    .requiredOption('--suite <SUITE>', 'for example bookworm, trixie, sid')
+    .option('--variant <VARIANT>', 'mmdebstrap’s variant', 'buildd')
+    .option('--include <PACKAGES>', 'further packages, separated by commas')
+    .option('--components <LIST>', 'archive components, separated by commas')
     .option('--json', 'print one JSON document')
     .action(async (name: string, _: unknown, command: Command) => {
       const flags = command.optsWithGlobals<CreateFlags>();

@@ -10,7 +10,7 @@ type Flags = GlobalFlags & { readonly slots?: string };
 export function workerCommand(exit: (code: number) => void): Command {
   return new Command('worker')
     .description('claim jobs from Redis and run them on this host')
-    .option('--slots N', 'jobs at a time')
+    .option('--slots <N>', 'jobs at a time')
     .action(async (_: unknown, command: Command) => {
       const flags = command.optsWithGlobals<Flags>();
       const context = makeContext(flags);
