@@ -64,7 +64,12 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
   await using claims = new Claims(redis, journal);
   const { host, backends } = makeHost(context, (job) => redisLeases(redis, { owner: job }));
   const { log } = options;
-  await recover(state, claims, backends.map((backend) => () => backend.reap()), log);
+  await recover(
+    state,
+    claims,
+    backends.map((backend) => () => backend.reap()),
+    log,
+  );
   await using presence = await announceWorker(context, redis, options.slots);
   log(`worker on ${host.name} with ${options.slots} ${options.slots === 1 ? 'slot' : 'slots'}, state in ${state.root}`);
   control.ready();

@@ -29,7 +29,9 @@ export async function submit(context: Context, request: JobRequest, flags: Submi
   await requireImage(context, redis, request.image);
   const arch = await debianArchitecture();
   const { runId, state } = await enqueue(redis, request, arch, { reuse: flags.reuse === true });
-  progress(`${runId} ${request.kind} ${describeRequest(request)} on ${request.image}${state === 'new' ? '' : ` (${state})`}`);
+  progress(
+    `${runId} ${request.kind} ${describeRequest(request)} on ${request.image}${state === 'new' ? '' : ` (${state})`}`,
+  );
   if (flags.wait !== true && flags.output === undefined) {
     if (flags.json) json({ id: runId, kind: request.kind, state });
     else out(runId);
@@ -92,7 +94,11 @@ async function finish(context: Context, run: RunDetails, request: JobRequest, fl
 /** The artifacts as they are, and the client's log beside them. */
 async function fetchResults(folder: string, target: string): Promise<void> {
   await mkdir(target, { recursive: true });
-  await cp(path.join(folder, 'artifacts'), target, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+  await cp(path.join(folder, 'artifacts'), target, {
+    recursive: true,
+    preserveTimestamps: true,
+    verbatimSymlinks: true,
+  });
 }
 
 async function requireImage(context: Context, redis: RedisHandle, image: string): Promise<void> {
@@ -100,7 +106,7 @@ async function requireImage(context: Context, redis: RedisHandle, image: string)
   const offered = (await liveWorkers(redis.client, redis.keys)).flatMap((worker) => worker.images);
   const known = [...new Set([...local, ...offered])].toSorted();
   if (known.includes(image)) return;
-  const hint = known.length === 0 ? 'there are none yet: goldbed image create NAME --suite SUITE' : `known: ${known.join(', ')}`;
+  const hint =
+    known.length === 0 ? 'there are none yet: goldbed image create NAME --suite SUITE' : `known: ${known.join(', ')}`;
   throw new UsageError(image, `unknown image "${image}" (${hint})`);
 }
-

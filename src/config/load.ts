@@ -46,7 +46,10 @@ export interface Settings {
 export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
   const files = configFolders(env).flatMap(yamlFiles);
   const merged = files.map(readSettings).reduce<FileSettings>(merge, {});
-  const fromEnv = { ...env, ...(env['GOLDBED_STATE'] || merged.state === undefined ? {} : { GOLDBED_STATE: merged.state }) };
+  const fromEnv = {
+    ...env,
+    ...(env['GOLDBED_STATE'] || merged.state === undefined ? {} : { GOLDBED_STATE: merged.state }),
+  };
   return {
     state: defaultStateRoot(fromEnv, uid),
     redis: {

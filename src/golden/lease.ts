@@ -104,5 +104,8 @@ function hold(redis: RedisHandle, image: string, owner: string, fence: number, t
 
 async function locked(redis: RedisHandle, image: string): Promise<GoldenRefusal> {
   const info = await showLease(redis, image);
-  return new GoldenRefusal('golden-locked', `${info?.owner ?? 'somebody'} is writing ${image} (fence ${info?.fence ?? '?'})`);
+  return new GoldenRefusal(
+    'golden-locked',
+    `${info?.owner ?? 'somebody'} is writing ${image} (fence ${info?.fence ?? '?'})`,
+  );
 }

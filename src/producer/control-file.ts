@@ -19,7 +19,13 @@ export function parseControlFile(text: string, file: string): ControlFile {
   const fields = parseFields(withoutSignature(text), file);
   const checksums = fields.get('checksums-sha256');
   if (checksums === undefined) throw new UsageError(file, `${file}: no Checksums-Sha256 field: not a .dsc or .changes`);
-  return { fields, files: checksums.split('\n').filter(Boolean).map((line) => parseListed(line, file)) };
+  return {
+    fields,
+    files: checksums
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => parseListed(line, file)),
+  };
 }
 
 /** @throws {UsageError} */

@@ -90,7 +90,8 @@ export async function cancelRun(redis: RedisHandle, id: string, reason: string):
   const { queue } = await redis.client.hgetall(redis.keys.run(id));
   if (queue === undefined) throw new UsageError(id, `no job ${id}`);
   const run = await showRun(redis, id);
-  if (['completed', 'failed', 'cancelled'].includes(run.state)) throw new UsageError(id, `${id} has ended: ${run.state}`);
+  if (['completed', 'failed', 'cancelled'].includes(run.state))
+    throw new UsageError(id, `${id} has ended: ${run.state}`);
   await redis.client.set(redis.keys.cancel(id), reason, 'EX', 86_400);
   await redis.client.hset(redis.keys.run(id), { cancelled: reason });
   const removed = await withQueue(redis, queue, async (opened) => {

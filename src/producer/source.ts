@@ -121,9 +121,13 @@ async function readText(file: string): Promise<string> {
 }
 
 async function isDirectory(file: string): Promise<boolean> {
-  return stat(file).then((found) => found.isDirectory()).catch(() => false);
+  return stat(file)
+    .then((found) => found.isDirectory())
+    .catch(() => false);
 }
 
 async function isFile(file: string): Promise<boolean> {
-  return stat(file).then((found) => found.isFile()).catch(() => false);
+  return stat(file)
+    .then((found) => found.isFile())
+    .catch(() => false);
 }

@@ -6,7 +6,10 @@ import { imageNameSchema } from './image.ts';
 const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 lower-case hex digits');
 
 /** A plain file name: no directory part, not hidden, nothing that an option parser would take for an option. */
-const fileNameSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9+._~:%@-]*$/, 'expected a plain file name').max(255);
+const fileNameSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9+._~:%@-]*$/, 'expected a plain file name')
+  .max(255);
 
 /** A file in the host's artifact store, by content. */
 export const artifactSchema = z.strictObject({

@@ -60,6 +60,8 @@ function makeClient(target: RedisTarget): Redis {
   const options = {
     lazyConnect: true,
     connectTimeout: connectLimit,
+    // its timer outlives the connection, and keeps a process that is done from ending (2 s by default)
+    disconnectTimeout: 50,
     // BullMQ asks for it: commands wait for the server to come back
     maxRetriesPerRequest: null,
     // the first attempt tells whether there is a server at all; later ones go on for ever

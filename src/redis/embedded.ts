@@ -71,7 +71,8 @@ async function isInUse(file: string): Promise<boolean> {
 
 /** Returns when the process is gone: its files are then complete, and its socket free. */
 async function shutDown({ socket, log }: ServerPlace): Promise<void> {
-  const redis = new Redis({ path: socket, lazyConnect: true, maxRetriesPerRequest: 0, retryStrategy: () => null });
+  const once = { lazyConnect: true, maxRetriesPerRequest: 0, retryStrategy: () => null, disconnectTimeout: 50 };
+  const redis = new Redis(socket, once);
   redis.on('error', () => {}); // it goes away under us, which is what we want
   try {
     await redis.connect();

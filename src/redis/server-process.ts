@@ -72,7 +72,9 @@ function findBinary(): { program: string; name: string } {
       if (isExecutable(program)) return { program, name };
     }
   }
-  throw new UnavailableError('no redis-server or valkey-server here: apt-get install redis-tools (or set GOLDBED_REDIS_URL)');
+  throw new UnavailableError(
+    'no redis-server or valkey-server here: apt-get install redis-tools (or set GOLDBED_REDIS_URL)',
+  );
 }
 
 function isExecutable(file: string): boolean {

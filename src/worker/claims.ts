@@ -3,7 +3,14 @@
  * connection for all queues; BullMQ then renews nothing by itself (renewal.ts does).
  */
 import { randomUUID } from 'node:crypto';
-import { createRedisBackend, UnrecoverableError, Worker, type BackendFactory, type Job, type RedisQueueBackend } from 'bullmq';
+import {
+  createRedisBackend,
+  UnrecoverableError,
+  Worker,
+  type BackendFactory,
+  type Job,
+  type RedisQueueBackend,
+} from 'bullmq';
 import { LeaseLost } from '../protocol/errors.ts';
 import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
 import type { RoutingKey } from '../protocol/routing.ts';
@@ -156,5 +163,7 @@ function unrecoverable(error: Error): Error {
 
 /** BullMQ's error codes -2 (no lock), -3 (not active), -6 (another's lock), as text. */
 function isLockLost(error: unknown): boolean {
-  return error instanceof Error && /Missing lock|Lock mismatch|is not in the active state|Missing key/i.test(error.message);
+  return (
+    error instanceof Error && /Missing lock|Lock mismatch|is not in the active state|Missing key/i.test(error.message)
+  );
 }

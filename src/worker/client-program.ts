@@ -18,10 +18,17 @@ export interface ClientRun {
 /** How long a client may take to clean up after SIGTERM before it is killed: it closes its session, which we serve. */
 const grace = 15_000;
 
+/**
+ * A fixed script; the client's argv are its arguments. Node's pipes are sockets, which autopkgtest's `tee /dev/stderr`
+ * cannot open: the shell makes a real one. The script and `cat` outlast a SIGTERM to the group, so that the client's last
+ * words and its exit code arrive. setpriv: no client outlives a worker that is killed.
+ */
+const mortal = ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '--'];
+const script = `trap : TERM INT; ${mortal.join(' ')} "$@" 2>&1 | (trap '' TERM INT; exec /bin/cat)`;
+
 /** @returns the client's exit code. @throws the signal's reason when aborted, once the client is gone */
 export async function runClient(client: ClientRun, signal: AbortSignal): Promise<number> {
-  // setpriv: a client must not outlive a worker that is killed
-  const argv = ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '--', ...client.argv];
+  const argv = [...mortal, '/bin/bash', '-o', 'pipefail', '-c', script, 'client', ...client.argv];
   const child = start(argv, ['ignore', 'pipe', 'pipe'], { cwd: client.cwd, env: client.env, signal });
   const lines = lineReader((line) => {
     const stage = client.stageOf(line);

@@ -8,7 +8,12 @@ import { UsageError } from '../protocol/errors.ts';
 import type { JobContext } from './run-job.ts';
 
 /** @returns the .dsc in the attempt's input folder. @throws {UsageError} when the image's archive has no such version */
-export async function fetchSource(name: string, version: string, job: JobContext, signal: AbortSignal): Promise<string> {
+export async function fetchSource(
+  name: string,
+  version: string,
+  job: JobContext,
+  signal: AbortSignal,
+): Promise<string> {
   const { image, folder } = job;
   job.clock.begin('fetch');
   const channel = startInProcess(image.source, { log: job.log, copyTimeout: 300, signal });
@@ -19,13 +24,26 @@ export async function fetchSource(name: string, version: string, job: JobContext
   const steps = [
     ['/bin/mkdir', target],
     ['/usr/bin/apt-get', '--quiet', 'update'],
-    ['/usr/bin/env', '-C', target, 'apt-get', '--quiet', 'source', '--download-only', '--only-source', `${name}=${version}`],
+    [
+      '/usr/bin/env',
+      '-C',
+      target,
+      'apt-get',
+      '--quiet',
+      'source',
+      '--download-only',
+      '--only-source',
+      `${name}=${version}`,
+    ],
   ];
   for (const step of steps) {
     const done = await run([...prefix, ...step], { signal, onOutput: (chunk) => folder.log.write(chunk) });
     if (done.code === 0) continue;
     const reason = done.stderr.trim().split('\n').at(-1) ?? `exit ${done.code}`;
-    throw new UsageError(`${name}=${version}`, `${name}=${version}: cannot be fetched on ${image.generation.image}: ${reason}`);
+    throw new UsageError(
+      `${name}=${version}`,
+      `${name}=${version}: cannot be fetched on ${image.generation.image}: ${reason}`,
+    );
   }
   await session.copyUp(`${target}/`, `${folder.input}/`);
   await session.close();

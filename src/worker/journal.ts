@@ -57,7 +57,11 @@ export async function takeDeadIncarnations(state: Pick<State, 'workers'>): Promi
     );
     if (!mine) continue;
     await writeSynced(path.join(taken, 'owner.json'), JSON.stringify(identityOf()));
-    dead.push({ incarnation, claims: await readClaims(taken), forget: () => rm(taken, { recursive: true, force: true }) });
+    dead.push({
+      incarnation,
+      claims: await readClaims(taken),
+      forget: () => rm(taken, { recursive: true, force: true }),
+    });
   }
   return dead;
 }

@@ -101,5 +101,9 @@ async function requireFreeDisk({ state, minFreeDisk }: Host): Promise<void> {
   const { bavail, bsize } = await statfs(state.root);
   const free = Math.floor((bavail * bsize) / 1024 / 1024);
   if (free >= minFreeDisk) return;
-  throw new TestbedError('start', 'host', `no free disk: ${free} MB left in ${state.root}, ${minFreeDisk} MB are needed`);
+  throw new TestbedError(
+    'start',
+    'host',
+    `no free disk: ${free} MB left in ${state.root}, ${minFreeDisk} MB are needed`,
+  );
 }

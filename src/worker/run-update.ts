@@ -31,7 +31,8 @@ export async function runUpdate(request: UpdateRequest, job: JobContext, signal:
     return result;
   } catch (error) {
     // somebody else writes, or wrote: the image is fine, and the next attempt works on what is current then
-    if (error instanceof GoldenRefusal) throw new TestbedError('commit', image.backend, error.message, { cause: error });
+    if (error instanceof GoldenRefusal)
+      throw new TestbedError('commit', image.backend, error.message, { cause: error });
     throw error;
   }
 }

@@ -37,7 +37,8 @@ describeWith('overlay', unavailable, 'overlay backend', () => {
   test('commands end with their own status, 255 as 253, signals as 128 + N', async () => {
     await using testbed = await open();
     const codes = [];
-    for (const script of ['exit 0', 'exit 1', 'exit 77', 'exit 255', 'kill -9 $$']) codes.push((await sh(testbed, script)).code);
+    for (const script of ['exit 0', 'exit 1', 'exit 77', 'exit 255', 'kill -9 $$'])
+      codes.push((await sh(testbed, script)).code);
     expect(codes).toEqual([0, 1, 77, 253, 137]);
     expect((await run([...testbed.auxverb, 'no-such-program'])).code).toBe(127);
   });
@@ -62,7 +63,10 @@ describeWith('overlay', unavailable, 'overlay backend', () => {
 
   test('its processes, its mounts and its writes are its own', async () => {
     await using testbed = await open();
-    const { stdout } = await sh(testbed, 'echo pids /proc/[0-9]*; cut -d" " -f5 /proc/self/mountinfo; echo x >/etc/resolv.conf');
+    const { stdout } = await sh(
+      testbed,
+      'echo pids /proc/[0-9]*; cut -d" " -f5 /proc/self/mountinfo; echo x >/etc/resolv.conf',
+    );
     expect(stdout.match(/\/proc\/\d+/g)?.length).toBeLessThan(8);
     expect(stdout).not.toContain(state.root);
     expect(await readFile('/etc/resolv.conf', 'utf8')).not.toBe('x\n');
@@ -96,7 +100,10 @@ describeWith('overlay', unavailable, 'overlay backend', () => {
     const keepChangesIn = path.join(state.root, `candidate-${newId()}`, 'layer');
     await mkdir(keepChangesIn, { recursive: true });
     const writer = await open({ keepChangesIn });
-    await sh(writer, 'echo new >/root/mark; rm /etc/hostname; mkdir -p /opt/a && rm -rf /usr/share/doc && mkdir /usr/share/doc');
+    await sh(
+      writer,
+      'echo new >/root/mark; rm /etc/hostname; mkdir -p /opt/a && rm -rf /usr/share/doc && mkdir /usr/share/doc',
+    );
     await writer.capture?.(never);
     await writer[Symbol.asyncDispose]();
     const content = { kind: 'layers', layers: [layer, keepChangesIn] } as const;

@@ -35,7 +35,11 @@ export interface Namespaces {
 /** Milliseconds that a testbed gets to be set up, and to die before it is killed. */
 const limits = { setUp: 60_000, stop: 10_000 };
 
-export async function startNamespaces(mounts: Mounts, numbers: SyscallNumbers, signal: AbortSignal): Promise<Namespaces> {
+export async function startNamespaces(
+  mounts: Mounts,
+  numbers: SyscallNumbers,
+  signal: AbortSignal,
+): Promise<Namespaces> {
   const child = start(unshareArgv(mounts, numbers), ['pipe', 'pipe', 'pipe'], { signal });
   child.stdin?.on('error', () => {}); // it may die before us
   const ended = new Promise<void>((resolve) => {

@@ -85,7 +85,9 @@ async function describe({ state }: Context, name: string, flags: Flags): Promise
   }
   const { recipe } = image.head;
   const extra = recipe.include.length === 0 ? '' : ` with ${recipe.include.join(', ')}`;
-  out(`${image.name}  ${recipe.suite} ${recipe.arch} ${recipe.variant}${extra}  ${size(image.bytes)}  ${statusOf(image)}`);
+  out(
+    `${image.name}  ${recipe.suite} ${recipe.arch} ${recipe.variant}${extra}  ${size(image.bytes)}  ${statusOf(image)}`,
+  );
   const rows = image.all.map(({ record, current, pins }) => [
     `${current ? '*' : ' '} ${record.generation}`,
     age(Date.parse(record.created), Date.now()),
@@ -112,7 +114,8 @@ function row(image: ImageSummary): string[] {
 }
 
 function statusOf({ looked, head }: ImageSummary): string {
-  if (looked.failed !== undefined) return `refresh failed in ${looked.failed.step}: ${looked.failed.reason} (${head.generation} kept)`;
+  if (looked.failed !== undefined)
+    return `refresh failed in ${looked.failed.step}: ${looked.failed.reason} (${head.generation} kept)`;
   return 'current';
 }
 

@@ -17,7 +17,13 @@ export function psCommand(): Command {
       const runs = await listRuns(redis);
       const shown = flags.all === true ? runs : runs.filter(({ state }) => unfinished.includes(state));
       if (flags.json) json({ jobs: shown });
-      else out(table([['ID', 'KIND', 'WHAT', 'IMAGE', 'STATE', 'AGE', 'WHERE'], ...shown.map((run) => row(run, Date.now()))]));
+      else
+        out(
+          table([
+            ['ID', 'KIND', 'WHAT', 'IMAGE', 'STATE', 'AGE', 'WHERE'],
+            ...shown.map((run) => row(run, Date.now())),
+          ]),
+        );
     });
 }
 

@@ -29,7 +29,8 @@ async function run(
   env: NodeJS.ProcessEnv,
 ): Promise<number> {
   const copyTimeout = Number(env['AUTOPKGTEST_VIRT_COPY_TIMEOUT'] || '300');
-  if (!Number.isInteger(copyTimeout) || copyTimeout < 0) return fail('AUTOPKGTEST_VIRT_COPY_TIMEOUT: expected whole seconds');
+  if (!Number.isInteger(copyTimeout) || copyTimeout < 0)
+    return fail('AUTOPKGTEST_VIRT_COPY_TIMEOUT: expected whole seconds');
   const stop = new AbortController();
   let died: NodeJS.Signals | undefined;
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const) {

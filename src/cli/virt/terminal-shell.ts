@@ -18,8 +18,18 @@ export async function terminalShell(
   }
   const term = process.env['TERM'] ?? 'linux';
   // a fixed script; directory and variables are its arguments
-  const script = 'cd -- "$1" || exit; shift; if [ -x /bin/bash ]; then exec /usr/bin/env "$@" /bin/bash -i; fi; exec /usr/bin/env "$@" /bin/sh -i';
-  const [program, ...args] = [...testbed.auxverb, '/bin/sh', '-c', script, 'sh', directory, `TERM=${term}`, ...environment] as const;
+  const script =
+    'cd -- "$1" || exit; shift; if [ -x /bin/bash ]; then exec /usr/bin/env "$@" /bin/bash -i; fi; exec /usr/bin/env "$@" /bin/sh -i';
+  const [program, ...args] = [
+    ...testbed.auxverb,
+    '/bin/sh',
+    '-c',
+    script,
+    'sh',
+    directory,
+    `TERM=${term}`,
+    ...environment,
+  ] as const;
   const child = spawn(program, args, { stdio: [terminal, terminal, terminal] });
   await new Promise((resolve) => child.once('close', resolve).once('error', resolve));
   closeSync(terminal);

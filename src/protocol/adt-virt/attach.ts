@@ -67,7 +67,9 @@ export async function attach(socketPath: string, stdin: Readable, stdout: Writab
   try {
     await once(socket, 'connect');
   } catch (error) {
-    stderr.write(`goldbed-virt: cannot reach ${socketPath}: ${error instanceof Error ? error.message : String(error)}\n`);
+    stderr.write(
+      `goldbed-virt: cannot reach ${socketPath}: ${error instanceof Error ? error.message : String(error)}\n`,
+    );
     return 16;
   }
   socket.on('error', () => {});

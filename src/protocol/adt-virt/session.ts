@@ -146,7 +146,8 @@ export class Session implements AsyncDisposable {
   async #one(step: TestbedStep, ...command: string[]): Promise<string> {
     const words = await this.#command(step, ...command);
     const [only] = words;
-    if (words.length !== 1 || only === undefined) throw this.#unexpected(step, command[0] ?? '', ['ok', ...words].join(' '));
+    if (words.length !== 1 || only === undefined)
+      throw this.#unexpected(step, command[0] ?? '', ['ok', ...words].join(' '));
     return decodeWord(only);
   }
 
@@ -182,7 +183,10 @@ export class Session implements AsyncDisposable {
     if (next !== undefined && !next.partial) return next.line;
     if (next !== undefined) throw this.#unexpected(step, verb, next.line);
     const exit = await within(this.#channel.exited, this.#grace());
-    throw this.#error(step, `${verb}: the server ended${exit === undefined ? '' : ` with ${exitText(exit)}`} instead of answering`);
+    throw this.#error(
+      step,
+      `${verb}: the server ended${exit === undefined ? '' : ` with ${exitText(exit)}`} instead of answering`,
+    );
   }
 
   #unexpected(step: TestbedStep, verb: string, answer: string): TestbedError {

@@ -57,7 +57,9 @@ async function copy(server: ServedTestbed, verb: 'copydown' | 'copyup', args: re
   const [source = '', target = ''] = args.map((path) => path.replaceAll(/\/{2,}/g, '/'));
   if (source === '' || target === '') throw new ProtocolError(`${verb}: paths must be non-empty`);
   if (source.endsWith('/') !== target.endsWith('/')) {
-    throw new ProtocolError(`${verb}: source and destination must agree about directoryness (\`${source}' and \`${target}')`);
+    throw new ProtocolError(
+      `${verb}: source and destination must agree about directoryness (\`${source}' and \`${target}')`,
+    );
   }
   if (testbed.rootOnHost === '/' && source === target) return 'ok'; // the client wrote there by itself (downtmp-host)
   const { copyTimeout, signal } = server.options;

@@ -41,7 +41,8 @@ export class LineReader {
     const chunk = Buffer.from(read.value);
     this.#chunks.push(chunk);
     this.#size += chunk.length;
-    if (this.#size > maxLineBytes && !chunk.includes(10)) throw new LineTooLong(`a line of more than ${maxLineBytes} bytes`);
+    if (this.#size > maxLineBytes && !chunk.includes(10))
+      throw new LineTooLong(`a line of more than ${maxLineBytes} bytes`);
   }
 
   #take(): string | undefined {

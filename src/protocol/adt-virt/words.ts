@@ -2,7 +2,10 @@
 
 /** A command line as the stock servers read it: blanks at both ends ignored, runs of them separate, each word decoded. */
 export function parseLine(line: string): string[] {
-  return line.split(/[ \t\r\n\f\v]+/).filter(Boolean).map(decodeWord);
+  return line
+    .split(/[ \t\r\n\f\v]+/)
+    .filter(Boolean)
+    .map(decodeWord);
 }
 
 /** `+` stays a plus; a `%` that is no escape stays itself; bytes that are no UTF-8 become U+FFFD. */

@@ -17,7 +17,11 @@ const load = (env: Record<string, string> = {}): Settings => loadSettings({ XDG_
 const write = (text: string): Promise<void> => writeFile(path.join(home, 'goldbed/a.yaml'), text);
 
 test('defaults need no file', () => {
-  expect(load()).toMatchObject({ state: '/var/lib/goldbed', worker: { slots: 1 }, redis: { url: undefined, allowUnsafe: false } });
+  expect(load()).toMatchObject({
+    state: '/var/lib/goldbed',
+    worker: { slots: 1 },
+    redis: { url: undefined, allowUnsafe: false },
+  });
   expect(loadSettings({ XDG_CONFIG_HOME: home, XDG_STATE_HOME: '/s' }, 1000).state).toBe('/s/goldbed');
 });
 

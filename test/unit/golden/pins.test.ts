@@ -13,7 +13,8 @@ import { publishFiles, temporaryState, type TemporaryState } from './fixtures/im
 
 /** Whole roots, so that none needs another. */
 async function roots(state: TemporaryState, count: number): Promise<void> {
-  for (let n = 1; n <= count; n++) await publishFiles(state, 'sid', { [`${n}`]: '' }, { details: { strategy: 'replace' } });
+  for (let n = 1; n <= count; n++)
+    await publishFiles(state, 'sid', { [`${n}`]: '' }, { details: { strategy: 'replace' } });
 }
 
 test('a pin names its generation, its process and what for, and is gone afterwards', async () => {
@@ -37,7 +38,9 @@ test('unknown images and generations cannot be pinned, and leave nothing', async
   await using state = await temporaryState();
   await roots(state, 1);
   const request = { sessionId: 'a1', what: 'x' };
-  await expect(pinGeneration(state, 'bookworm', request)).rejects.toThrow('there is no image bookworm (there are: sid)');
+  await expect(pinGeneration(state, 'bookworm', request)).rejects.toThrow(
+    'there is no image bookworm (there are: sid)',
+  );
   await expect(pinGeneration(state, 'sid', { ...request, generation: 9 })).rejects.toThrow('sid has no generation 9');
   expect(readdirSync(layoutOf(state, 'sid').pins).filter((name) => name.startsWith('a1'))).toEqual([]);
 });

@@ -137,7 +137,9 @@ test('an abort before the commit publishes nothing', async () => {
 test('names are checked, and images without a generation are none', async () => {
   await using state = await temporaryState();
   await expect(readHead(state, '../etc')).rejects.toThrow(/'..\/etc' is not an image name/);
-  await expect(readHead(state, 'sid')).rejects.toThrow('there is no image sid (there are none yet: goldbed image create)');
+  await expect(readHead(state, 'sid')).rejects.toThrow(
+    'there is no image sid (there are none yet: goldbed image create)',
+  );
   await using _candidate = await beginWrite(state, 'sid', { fence: 1, by: 'maker' });
   expect(await imageNames(state)).toEqual([]);
 });

@@ -18,7 +18,9 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
-async function writeDsc(options: { tarball?: string; says?: string; name?: string; signed?: boolean } = {}): Promise<string> {
+async function writeDsc(
+  options: { tarball?: string; says?: string; name?: string; signed?: boolean } = {},
+): Promise<string> {
   const { tarball = 'content', says = tarball, name = 'toy_1.0.tar.xz', signed = false } = options;
   await writeFile(path.join(folder, 'toy_1.0.tar.xz'), tarball);
   const body = `Format: 3.0 (native)\nSource: toy\nVersion: 1.0\nChecksums-Sha256:\n ${sha256(says)} ${says.length} ${name}\n`;
@@ -62,7 +64,9 @@ describe('a .dsc', () => {
   test('one that does not exist, or is none, names itself', async () => {
     await expect(resolveSource('no-such.dsc', artifacts)).rejects.toThrow(/no-such\.dsc: cannot be read/);
     await writeFile(path.join(folder, 'x.dsc'), '<html>');
-    await expect(resolveSource(path.join(folder, 'x.dsc'), artifacts)).rejects.toThrow(/x\.dsc:1: expected "Field: value"/);
+    await expect(resolveSource(path.join(folder, 'x.dsc'), artifacts)).rejects.toThrow(
+      /x\.dsc:1: expected "Field: value"/,
+    );
   });
 });
 
@@ -71,7 +75,10 @@ describe('an unpacked source directory', () => {
     const tree = path.join(folder, 'toy-2.0');
     await mkdir(path.join(tree, 'debian/source'), { recursive: true });
     await writeFile(path.join(tree, 'debian/source/format'), '3.0 (native)\n');
-    await writeFile(path.join(tree, 'debian/control'), 'Source: toy\nMaintainer: A <a@example.org>\n\nPackage: toy\nArchitecture: all\nDescription: x\n');
+    await writeFile(
+      path.join(tree, 'debian/control'),
+      'Source: toy\nMaintainer: A <a@example.org>\n\nPackage: toy\nArchitecture: all\nDescription: x\n',
+    );
     const signature = ' -- A <a@example.org>  Mon, 23 Nov 2026 12:00:00 +0000\n';
     await writeFile(path.join(tree, 'debian/changelog'), `toy (2.0) unstable; urgency=low\n\n  * x\n\n${signature}`);
     const source = await resolveSource(tree, artifacts);
@@ -87,7 +94,11 @@ describe('an unpacked source directory', () => {
 describe('a package name', () => {
   test('with or without a version', async () => {
     expect(await resolveSource('hello', artifacts)).toEqual({ type: 'archive', package: 'hello' });
-    expect(await resolveSource('hello=1:2.10-3', artifacts)).toEqual({ type: 'archive', package: 'hello', version: '1:2.10-3' });
+    expect(await resolveSource('hello=1:2.10-3', artifacts)).toEqual({
+      type: 'archive',
+      package: 'hello',
+      version: '1:2.10-3',
+    });
   });
   test.each(['Hello', 'hello=', 'hello=$(id)', '-x', 'a b'])('%s is none', async (word) => {
     await expect(resolveSource(word, artifacts)).rejects.toThrow(/expected a \.dsc/);

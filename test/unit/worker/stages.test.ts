@@ -29,7 +29,12 @@ test('a step ends when the next begins; one that comes twice is one entry', () =
   let now = 0;
   const clock = new StepClock(() => now);
   clock.add('queued', 2);
-  for (const [name, at] of [['deps', 0], ['test', 1000], ['deps', 4000], ['deps', 4500]] as const) {
+  for (const [name, at] of [
+    ['deps', 0],
+    ['test', 1000],
+    ['deps', 4000],
+    ['deps', 4500],
+  ] as const) {
     now = at;
     clock.begin(name);
   }
