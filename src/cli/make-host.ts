@@ -15,11 +15,16 @@ export interface HostParts {
 }
 
 /** @param leases the right to write images, in the name of a job */
-export function makeHost({ settings, state }: Context, leases: (job: string) => FenceSource): HostParts {
+export function makeHost(
+  { settings, state }: Context,
+  socketFolder: string,
+  leases: (job: string) => FenceSource,
+): HostParts {
   const overlay = overlayBackend(state);
   const host: Host = {
     name: hostname(),
     state,
+    socketFolder,
     virtProgram: fileURLToPath(new URL('../../bin/goldbed-virt', import.meta.url)),
     minFreeDisk: settings.worker.minFreeDisk,
     async openImage(image, _backend, { runId, kind }) {

@@ -62,7 +62,7 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
   await using nudges = await subscribeNudges(redis);
   await using journal = await openJournal(state);
   await using claims = new Claims(redis, journal);
-  const { host, backends } = makeHost(context, (job) => redisLeases(redis, { owner: job }));
+  const { host, backends } = makeHost(context, journal.folder, (job) => redisLeases(redis, { owner: job }));
   const { log } = options;
   await recover(
     state,

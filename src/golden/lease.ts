@@ -52,7 +52,7 @@ export function redisLeases(redis: RedisHandle, options: RedisLeaseOptions): Fen
         signal.throwIfAborted();
         const asked = performance.now();
         const fence = (await redis.client.eval(acquireScript, 2, ...keys, owner, ttl, floor)) as number | null;
-        if (fence !== null) return hold(redis, image, owner, Number(fence), ttl, asked);
+        if (fence !== null) return hold(redis, image, owner, fence, ttl, asked);
         if (performance.now() >= limit) throw await locked(redis, image);
         await delay(retryEvery, undefined, { signal }).catch(() => {});
       }

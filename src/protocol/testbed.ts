@@ -88,7 +88,7 @@ export interface Channel {
   /** Settles when the server has ended and cleaned up; never rejects. */
   readonly exited: Promise<ServerExit>;
   /** Asks the server to clean up and end, as SIGTERM would. Idempotent. */
-  terminate(): void;
+  readonly terminate: () => void;
 }
 
 /** Something that speaks adt-virt: native backends and foreign programs alike. All that the worker sees. */

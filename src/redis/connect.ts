@@ -94,7 +94,7 @@ async function readSetting(client: Redis, setting: string, name: string): Promis
   try {
     const answer = (await client.config('GET', setting)) as unknown;
     const values: unknown[] = Array.isArray(answer) ? answer : Object.entries(answer as object).flat();
-    return String(values[1] ?? 'unknown');
+    return typeof values[1] === 'string' ? values[1] : 'unknown';
   } catch (error) {
     const why = `its settings cannot be read (${messageOf(error)})`;
     throw new UnavailableError(`Redis at ${name}: ${why}; --allow-unsafe-redis goes on without`, { cause: error });

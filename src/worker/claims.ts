@@ -112,7 +112,7 @@ export class Claims implements AsyncDisposable {
       key,
       data: job.data,
       submitted: job.timestamp,
-      renew: async () => Number(await job.extendLock(token.text, lockDuration)) === 1,
+      renew: async () => (await job.extendLock(token.text, lockDuration)) === 1,
       complete: (outcome) => settle(() => job.moveToCompleted(outcomeSchema.parse(outcome), token.text, false)),
       fail: (error, { retry }) =>
         settle(async () => {

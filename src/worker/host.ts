@@ -18,6 +18,8 @@ export interface OpenedImage extends AsyncDisposable {
 export interface Host {
   readonly name: string;
   readonly state: State;
+  /** A 0700 folder of this worker's own, for the sockets of its sessions. */
+  readonly socketFolder: string;
   /** Absolute path of `goldbed-virt`. */
   readonly virtProgram: string;
   /** Megabytes that must be free in the state folder before a job starts. */

@@ -2,7 +2,7 @@
  * What a worker has claimed, on its host's disk: a token is written down before it is used for a claim, so that whatever
  * kills the worker, the next one on this host finds the jobs that the token holds and gives them back at once.
  */
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
@@ -15,17 +15,20 @@ export type JournalEntry = z.infer<typeof entrySchema>;
 export interface Journal extends AsyncDisposable {
   /** Names this run of the worker; part of its tokens. */
   readonly incarnation: string;
+  /** Private (0700), and gone with the journal: for the sockets of sessions, too. */
+  readonly folder: string;
   /** On disk when it returns. @returns how to strike it out */
   write(entry: JournalEntry): Promise<() => Promise<void>>;
 }
 
 export async function openJournal(state: Pick<State, 'workers'>): Promise<Journal> {
-  const incarnation = randomUUID();
+  const incarnation = randomBytes(6).toString('hex'); // short: sockets lie below it
   const folder = path.join(state.workers, incarnation);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await writeSynced(path.join(folder, 'owner.json'), JSON.stringify(identityOf()));
   return {
     incarnation,
+    folder,
     async write(entry) {
       const file = path.join(folder, `claim-${randomUUID()}.json`);
       await writeSynced(file, JSON.stringify(entry));

@@ -42,7 +42,6 @@ export function keepRenewed(
     lastSuccess = began;
     await look();
   };
-  const attempt = (action: () => Promise<void>): void => void action().catch(() => {}); // Redis is away: the deadline tells
   const renewals = setInterval(() => attempt(renew), times.every);
   const watch = setInterval(
     () => {
@@ -63,4 +62,9 @@ export function keepRenewed(
       silence();
     },
   };
+}
+
+/** Failing means that Redis is away: the deadline tells. */
+function attempt(action: () => Promise<void>): void {
+  void action().catch(() => {});
 }

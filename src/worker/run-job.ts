@@ -43,9 +43,8 @@ export async function runJob(
     image,
     log,
     async serve(stop) {
-      const socketFolder = path.join(host.state.root, 'run');
       const name = `${job.runId}-${folder.attempt}`;
-      const session = await serveSession({ source: image.source, socketFolder, name, clock, log }, stop);
+      const session = await serveSession({ source: image.source, socketFolder: host.socketFolder, name, clock, log }, stop);
       sessions.push(session);
       return session;
     },

@@ -3,7 +3,7 @@
  * private unix socket with `goldbed-virt attach SOCKET`. What passes by is watched, so that a testbed failure is told
  * apart from the package's.
  */
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { listen } from '../protocol/adt-virt/attach.ts';
 import { startInProcess } from '../protocol/adt-virt/pair.ts';
@@ -34,7 +34,6 @@ export interface ServeOptions {
 const cleanUpLimit = 30_000;
 
 export async function serveSession(options: ServeOptions, signal: AbortSignal): Promise<ServedSession> {
-  await mkdir(options.socketFolder, { recursive: true, mode: 0o700 });
   const socketPath = path.join(options.socketFolder, `${options.name}.sock`);
   const channel = startInProcess(options.source, { log: options.log, copyTimeout: 300, signal });
   const watch = new Watch(options.clock);
