@@ -1,0 +1,81 @@
+/** The write lease of an image: one holder, fences that only grow, and a holder that learns of its loss. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { redisLeases, showLease } from '../../src/golden/lease.ts';
+import { LeaseLost } from '../../src/protocol/errors.ts';
+import { GoldenRefusal } from '../../src/protocol/testbed.ts';
+import { startTestRedis, type TestRedis } from './fixtures.ts';
+
+let server: TestRedis;
+const never = new AbortController().signal;
+beforeAll(async () => {
+  server = await startTestRedis();
+});
+afterAll(() => server[Symbol.asyncDispose]());
+
+const leases = (options: Partial<Parameters<typeof redisLeases>[1]> = {}): ReturnType<typeof redisLeases> =>
+  redisLeases(server.redis, { owner: 'me', ...options });
+
+test('two contenders: the second waits for the first, and has a greater fence', async () => {
+  const first = await leases({ owner: 'first' }).acquire('a', 0, never);
+  expect(await showLease(server.redis, 'a')).toMatchObject({ owner: 'first', fence: first.fence });
+  let second: Awaited<ReturnType<ReturnType<typeof leases>['acquire']>> | undefined;
+  const waiting = leases().acquire('a', 0, never).then((lease) => (second = lease));
+  await expect(leases({ wait: 0 }).acquire('a', 0, never)).rejects.toThrow(/first is writing a/);
+  await expect(leases({ wait: 0 }).acquire('a', 0, never)).rejects.toBeInstanceOf(GoldenRefusal);
+  expect(second).toBeUndefined();
+  await first[Symbol.asyncDispose]();
+  const held = await waiting;
+  expect(held.fence).toBeGreaterThan(first.fence);
+  await held[Symbol.asyncDispose]();
+  expect(await showLease(server.redis, 'a')).toBeUndefined();
+});
+
+test('images do not wait for each other', async () => {
+  await using one = await leases({ wait: 0 }).acquire('b', 0, never);
+  await using other = await leases({ wait: 0 }).acquire('c', 0, never);
+  expect([one.signal.aborted, other.signal.aborted]).toEqual([false, false]);
+});
+
+test('a Redis that lost its data repeats no fence: the store’s floor', async () => {
+  const before = await leases().acquire('d', 0, never);
+  await before[Symbol.asyncDispose]();
+  await server.redis.client.flushall();
+  await using after = await leases().acquire('d', before.fence, never);
+  expect(after.fence).toBeGreaterThan(before.fence);
+  await using far = await leases().acquire('e', 1000, never);
+  expect(far.fence).toBe(1001);
+});
+
+test('a holder whose lease was broken learns of it, and its release does not hurt the next', async () => {
+  const first = await leases({ ttl: 400 }).acquire('f', 0, never);
+  const lost = new Promise((resolve) => first.signal.addEventListener('abort', resolve, { once: true }));
+  await server.redis.client.del(server.redis.keys.lease('f'));
+  await using second = await leases().acquire('f', first.fence, never);
+  await lost;
+  expect(first.signal.reason).toBeInstanceOf(LeaseLost);
+  await first[Symbol.asyncDispose]();
+  expect(await showLease(server.redis, 'f')).toMatchObject({ fence: second.fence });
+});
+
+test('while Redis does not answer, the local clock ends the lease', async () => {
+  await using other = await startTestRedis();
+  const lease = await redisLeases(other.redis, { owner: 'me', ttl: 400 }).acquire('g', 0, never);
+  const pid = Number(/^process_id:(\d+)/m.exec(await other.redis.client.info('server'))?.[1]);
+  process.kill(pid, 'SIGSTOP');
+  try {
+    await new Promise((resolve) => lease.signal.addEventListener('abort', resolve, { once: true }));
+    expect(lease.signal.reason).toBeInstanceOf(LeaseLost);
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
+  await lease[Symbol.asyncDispose]();
+});
+
+test('waiting ends with the signal', async () => {
+  await using held = await leases().acquire('h', 0, never);
+  const stop = new AbortController();
+  const waiting = leases().acquire('h', 0, stop.signal);
+  stop.abort(new Error('enough'));
+  await expect(waiting).rejects.toThrow('enough');
+  expect(held.signal.aborted).toBe(false);
+});
