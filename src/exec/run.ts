@@ -31,8 +31,8 @@ export class CommandFailed extends Error {
   readonly code: number;
   readonly stderr: string;
   constructor(argv: readonly string[], finished: Finished) {
-    const lastLine = finished.stderr.trim().split('\n').at(-1) ?? '';
-    super(`${argv.slice(0, 3).join(' ')}: exit ${finished.code}${lastLine === '' ? '' : `: ${lastLine}`}`);
+    const lastLines = finished.stderr.trim().split('\n').slice(-2).join('; '); // tar's last one says nothing
+    super(`${argv.slice(0, 3).join(' ')}: exit ${finished.code}${lastLines === '' ? '' : `: ${lastLines}`}`);
     this.code = finished.code;
     this.stderr = finished.stderr;
   }

@@ -1,6 +1,7 @@
 /**
- * The steps of an update: sbuild-update's letters, in the order in which it runs them whatever the order they are given
- * in, with its own options (sbuild 0.85 to 0.89, sbuild-update and Sbuild/ResolverBase.pm), except that here a failure
+ * The steps of an update: sbuild-update's letters, in a fixed order whatever the order they are given in; sbuild-update's
+ * own, but with `clean` last (it throws away apt's cache, which the steps after it would build again, a second each time),
+ * with its own options (sbuild 0.85 to 0.89, sbuild-update and Sbuild/ResolverBase.pm), except that here a failure
  * counts. Its temporary apt.conf is the list of `-o` here.
  */
 import { UsageError } from '../protocol/errors.ts';
@@ -30,9 +31,9 @@ const steps: readonly UpdateStep[] = [
   step('u', 'update', [...strict, 'update']),
   step('g', 'upgrade', ['-uy', ...keepOld, 'upgrade']),
   step('d', 'dist-upgrade', ['-uy', ...keepOld, 'dist-upgrade']),
-  step('c', 'clean', ['-y', 'clean']),
   step('a', 'autoclean', ['-y', 'autoclean']),
   step('r', 'autoremove', ['-y', 'autoremove']),
+  step('c', 'clean', ['-y', 'clean']),
 ];
 
 export const defaultLetters = 'udcar';

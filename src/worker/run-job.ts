@@ -44,7 +44,10 @@ export async function runJob(
     log,
     async serve(stop) {
       const name = `${job.runId}-${folder.attempt}`;
-      const session = await serveSession({ source: image.source, socketFolder: host.socketFolder, name, clock, log }, stop);
+      const session = await serveSession(
+        { source: image.source, socketFolder: host.socketFolder, name, clock, log },
+        stop,
+      );
       sessions.push(session);
       return session;
     },

@@ -23,7 +23,9 @@ afterEach(() => rm(state.root, { recursive: true, force: true }));
 /** A user of the server in another process; it prints the server's process id. */
 async function startUser(): Promise<{ child: ChildProcess; serverPid: string }> {
   const script = fileURLToPath(new URL('use-embedded.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', script, state.root], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, ['--import', 'tsx', script, state.root], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   const [said] = (await once(child.stdout, 'data')) as [Buffer];
   return { child, serverPid: said.toString().trim() };
 }

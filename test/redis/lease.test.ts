@@ -19,7 +19,9 @@ test('two contenders: the second waits for the first, and has a greater fence', 
   const first = await leases({ owner: 'first' }).acquire('a', 0, never);
   expect(await showLease(server.redis, 'a')).toMatchObject({ owner: 'first', fence: first.fence });
   let second: Awaited<ReturnType<ReturnType<typeof leases>['acquire']>> | undefined;
-  const waiting = leases().acquire('a', 0, never).then((lease) => (second = lease));
+  const waiting = leases()
+    .acquire('a', 0, never)
+    .then((lease) => (second = lease));
   await expect(leases({ wait: 0 }).acquire('a', 0, never)).rejects.toThrow(/first is writing a/);
   await expect(leases({ wait: 0 }).acquire('a', 0, never)).rejects.toBeInstanceOf(GoldenRefusal);
   expect(second).toBeUndefined();

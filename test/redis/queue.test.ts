@@ -46,7 +46,10 @@ describe('enqueue', () => {
     expect(claimed.runId).toBe(first.runId);
     expect(await enqueue(server.redis, request, 'amd64')).toEqual({ runId: first.runId, state: 'already' });
     await claimed.complete(outcome());
-    expect(await enqueue(server.redis, request, 'amd64', { reuse: true })).toEqual({ runId: first.runId, state: 'recorded' });
+    expect(await enqueue(server.redis, request, 'amd64', { reuse: true })).toEqual({
+      runId: first.runId,
+      state: 'recorded',
+    });
     const second = await enqueue(server.redis, request, 'amd64');
     expect(second).toEqual({ runId: `${first.runId}-2`, state: 'new' });
     await (await claim()).complete(outcome());
