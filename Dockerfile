@@ -8,7 +8,7 @@ FROM debian:trixie-slim AS made
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates nodejs npm
 WORKDIR /opt/goldbed
 COPY package.json package-lock.json .npmrc ./
-RUN npm ci --ignore-scripts
+RUN npm install --no-save --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY src src
 RUN npm run build && npm prune --omit=dev --ignore-scripts

@@ -49,7 +49,7 @@ async function run(
     const shell = terminalShellFor(log);
     return await serve(io, source, { copyTimeout, signal: stop.signal, shell });
   } catch (error) {
-    if (died !== undefined) dieBy(died);
+    if (died !== undefined) await dieBy(died);
     return fail(messageOf(error));
   }
 }
@@ -58,9 +58,11 @@ function terminalShellFor(say: (line: string) => void): NonNullable<Parameters<t
   return (testbed, directory, environment) => terminalShell(testbed, directory, environment, say);
 }
 
-function dieBy(signal: NodeJS.Signals): void {
+/** The signal arrives a moment later: nothing else may end the process meanwhile. */
+async function dieBy(signal: NodeJS.Signals): Promise<never> {
   process.removeAllListeners(signal);
   process.kill(process.pid, signal);
+  return new Promise<never>(() => void setInterval(() => {}, 1000));
 }
 
 function log(line: string): void {

@@ -5,6 +5,7 @@ import { nullSource } from '../../backends/null.ts';
 import { overlayBackend } from '../../backends/overlay/index.ts';
 import { defaultStateRoot, stateAt } from '../../config/state.ts';
 import { imageSource, localLeases, readHead } from '../../golden/index.ts';
+import { UsageError } from '../../protocol/errors.ts';
 import type { TestbedSource } from '../../protocol/testbed.ts';
 
 export interface VirtBackend {
@@ -17,8 +18,8 @@ export interface VirtBackend {
   reap(): Promise<void>;
 }
 
-/** Seconds for which open-golden waits for another writer. */
-const lockWait = 30;
+/** Seconds for which open-golden waits for another writer; GOLDBED_GOLDEN_WAIT. */
+const defaultWait = 30;
 
 export function virtBackends(env: NodeJS.ProcessEnv): Readonly<Record<string, VirtBackend>> {
   const uid = process.getuid?.() ?? 0;
@@ -33,7 +34,9 @@ export function virtBackends(env: NodeJS.ProcessEnv): Readonly<Record<string, Vi
         await readHead(state, image); // an unknown image ends the server before it says ok
         const sessionId = randomUUID().replaceAll('-', '');
         const who = { by: userInfo().username, what: 'goldbed-virt' };
-        const leases = localLeases(state, lockWait);
+        const wait = Number(env['GOLDBED_GOLDEN_WAIT'] || defaultWait);
+        if (!(wait >= 0)) throw new UsageError('GOLDBED_GOLDEN_WAIT', 'GOLDBED_GOLDEN_WAIT: expected seconds');
+        const leases = localLeases(state, wait);
         return imageSource({ store: state, image, backend: overlay, leases, sessionId, who });
       },
       unavailable: () => overlay.unavailable(),

@@ -57,9 +57,14 @@ export class ServedTestbed {
   }
 
   async close(): Promise<void> {
-    const { testbed } = this.opened('close');
+    const { testbed, scratch } = this.opened('close');
     this.state = { name: 'closed' };
-    await testbed[Symbol.asyncDispose]();
+    try {
+      // what cannot be reverted outlives its session: leave it as it was. Never with the job's signal: it may have fired
+      if (!this.source.revert) await removeScratch(testbed, scratch, new AbortController().signal);
+    } finally {
+      await testbed[Symbol.asyncDispose]();
+    }
   }
 
   /** Whatever happens, the testbed is closed afterwards. @throws {GoldenRefusal} */

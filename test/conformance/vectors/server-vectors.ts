@@ -1,0 +1,113 @@
+/**
+ * What a server answers, as data: the commands of one conversation (sent in one write), the replies after the banner, and
+ * the exit status. `stock` says where autopkgtest 5.28's own servers do something else, so that the table stays honest.
+ */
+
+export interface Expected {
+  /** One for each reply, in order. */
+  readonly replies: readonly RegExp[];
+  readonly exit: number;
+}
+
+export interface Vector extends Expected {
+  readonly name: string;
+  readonly send: string | Buffer;
+  /** Standard input is closed after the commands; otherwise it is held open. */
+  readonly eof?: true;
+  /** What 5.28 does instead, or why it cannot be asked. */
+  readonly stock?: Expected | string;
+  /** Only for servers that have `revert`. */
+  readonly needs?: 'revert' | 'no-revert';
+}
+
+const ok = /^ok$/;
+const scratch = /^ok \/\S+$/;
+const caps = /^ok( \S+)*$/;
+const fatal = { exit: 12 } as const;
+const spins = 'the end of input makes it spin for ever';
+
+export const serverVectors: readonly Vector[] = [
+  { name: 'quit while closed has no reply', send: 'quit\n', replies: [], exit: 0 },
+  { name: 'capabilities while closed', send: 'capabilities\nquit\n', replies: [/^ok(?!.*downtmp-host)/], exit: 0 },
+  {
+    name: 'capabilities are the same each time',
+    send: 'capabilities\ncapabilities\ncapabilities\nquit\n',
+    replies: [/^ok(?! ok)/, /^ok(?! ok)/, /^ok(?! ok)/],
+    exit: 0,
+    stock: { replies: [/^ok(?! ok)/, /^ok ok/, /^ok ok ok/], exit: 0 },
+  },
+  { name: 'open', send: 'open\nquit\n', replies: [scratch], exit: 0 },
+  { name: 'open twice', send: 'open\nopen\n', replies: [scratch], ...fatal },
+  { name: 'open, close', send: 'open\nclose\nquit\n', replies: [scratch, ok], exit: 0 },
+  { name: 'close while closed', send: 'close\n', replies: [], ...fatal },
+  { name: 'close twice', send: 'open\nclose\nclose\n', replies: [scratch, ok], ...fatal },
+  { name: 'quit with an argument', send: 'quit x\n', replies: [], ...fatal },
+  { name: 'open with an argument', send: 'open x\n', replies: [], ...fatal },
+  { name: 'close with an argument', send: 'open\nclose x\n', replies: [scratch], ...fatal },
+  { name: 'unknown verb', send: 'frobnicate\n', replies: [], ...fatal },
+  { name: 'verbs are case sensitive', send: 'Open\n', replies: [], ...fatal },
+  { name: 'the verb may be encoded', send: 'op%65n\nquit\n', replies: [scratch], exit: 0 },
+  { name: 'a lone percent sign', send: '%\n', replies: [], ...fatal },
+  { name: 'bytes that are no UTF-8', send: Buffer.from('capabilit\xffies\n', 'latin1'), replies: [], ...fatal },
+  { name: 'blanks around', send: '  capabilities  \nquit\n', replies: [caps], exit: 0 },
+  { name: 'CRLF', send: 'capabilities\r\nquit\r\n', replies: [caps], exit: 0 },
+  {
+    name: 'an empty line',
+    send: '\ncapabilities\nquit\n',
+    replies: [],
+    exit: 12,
+    stock: { replies: [caps], exit: 0 },
+  },
+  {
+    name: 'underscores for hyphens',
+    send: 'open\nprint_execute_command\nquit\n',
+    replies: [scratch, /^ok \S+$/],
+    exit: 0,
+  },
+  { name: 'print-execute-command while closed', send: 'print-execute-command\n', replies: [], ...fatal },
+  {
+    name: 'print-execute-command begins with an absolute path',
+    send: 'open\nprint-execute-command\nquit\n',
+    replies: [scratch, /^ok \/[^,\s]+(,\S*)?$/],
+    exit: 0,
+    stock: { replies: [scratch, /^ok \S+$/], exit: 0 },
+  },
+  { name: 'revert while closed', send: 'revert\n', replies: [], ...fatal },
+  { name: 'revert that is not announced', send: 'open\nrevert\n', replies: [scratch], ...fatal, needs: 'no-revert' },
+  { name: 'revert', send: 'open\nrevert\nquit\n', replies: [scratch, scratch], exit: 0, needs: 'revert' },
+  { name: 'reboot that is not announced', send: 'open\nreboot\n', replies: [scratch], ...fatal },
+  { name: 'reboot with two arguments', send: 'open\nreboot a b\n', replies: [scratch], ...fatal },
+  { name: 'copydown with one argument', send: 'open\ncopydown /a\n', replies: [scratch], ...fatal },
+  { name: 'copydown with three', send: 'open\ncopydown /a /b /c\n', replies: [scratch], ...fatal },
+  { name: 'copyup while closed', send: 'copyup /a /b\n', replies: [], ...fatal },
+  { name: 'a file onto a directory', send: 'open\ncopydown /a /b/\n', replies: [scratch], ...fatal },
+  {
+    name: 'a copy that fails leaves the session usable',
+    send: 'open\ncopyup /no/such/file /tmp/goldbed-vector\ncapabilities\nquit\n',
+    replies: [scratch, /^copy-failed$/, caps],
+    exit: 0,
+    stock: { replies: [scratch], exit: 12 },
+  },
+  {
+    name: 'auxverb_debug_fail, closed and open',
+    send: 'auxverb_debug_fail\nopen\nauxverb_debug_fail\nquit\n',
+    replies: [ok, scratch, ok],
+    exit: 0,
+  },
+  { name: 'auxverb_debug_fail with an argument', send: 'auxverb_debug_fail x\n', replies: [], ...fatal },
+  { name: 'shell without an argument', send: 'open\nshell\n', replies: [scratch], ...fatal },
+  { name: 'shell while closed', send: 'shell /\n', replies: [], ...fatal },
+  { name: 'shell without a terminal', send: 'open\nshell /\nquit\n', replies: [scratch, ok], exit: 0 },
+  {
+    name: 'five commands in one write',
+    send: 'capabilities\nopen\ncapabilities\nprint-execute-command\nclose\nquit\n',
+    replies: [caps, scratch, caps, /^ok \S+$/, ok],
+    exit: 0,
+  },
+  { name: 'end of input while closed', send: '', eof: true, replies: [], exit: 12, stock: spins },
+  { name: 'end of input while open', send: 'open\n', eof: true, replies: [scratch], exit: 12, stock: spins },
+  { name: 'a last line without newline', send: 'capabilities', eof: true, replies: [caps], exit: 12, stock: spins },
+  { name: 'commit-golden while closed', send: 'commit-golden\n', replies: [], ...fatal },
+  { name: 'commit-golden after a plain open', send: 'open\ncommit-golden\n', replies: [scratch], ...fatal },
+  { name: 'open-golden with an argument', send: 'open-golden x\n', replies: [], ...fatal },
+];
