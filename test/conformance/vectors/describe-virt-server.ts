@@ -30,7 +30,9 @@ export function describeVirtServer(name: string, server: () => ServerUnderTest, 
       });
     }
   });
-  describe(`${name}: conversations`, () => conversations(server, revert, stock));
+  describe(`${name}: conversations`, () => {
+    conversations(server, revert, stock);
+  });
 }
 
 /** Replies are compared by pattern: what matches is replaced by the pattern's own text. */
