@@ -27,6 +27,7 @@ export function makeHost(
     socketFolder,
     virtProgram: fileURLToPath(new URL('../../bin/goldbed-virt', import.meta.url)),
     minFreeDisk: settings.worker.minFreeDisk,
+    keepGenerations: settings.images.keep,
     async openImage(image, _backend, { runId, kind }) {
       const backend = overlay; // `any` and `overlay` are the same here, as long as there is one
       const missing = await backend.unavailable();

@@ -24,6 +24,8 @@ export interface Host {
   readonly virtProgram: string;
   /** Megabytes that must be free in the state folder before a job starts. */
   readonly minFreeDisk: number;
+  /** Generations of an image that stay when a new one is published; pinned ones always do. */
+  readonly keepGenerations: number;
   /** Pins the current generation. @throws {UsageError} unknown image @throws {TestbedError} backend unavailable */
   openImage(image: string, backend: string, job: { runId: string; kind: string }): Promise<OpenedImage>;
 }

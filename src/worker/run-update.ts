@@ -1,8 +1,8 @@
 /** An update-golden job: our own client, on the golden verbs. */
-import { updateImage } from '../golden/index.ts';
+import { collect, updateImage } from '../golden/index.ts';
 import { startInProcess } from '../protocol/adt-virt/pair.ts';
 import { Session } from '../protocol/adt-virt/session.ts';
-import { TestbedError, UsageError } from '../protocol/errors.ts';
+import { messageOf, TestbedError, UsageError } from '../protocol/errors.ts';
 import type { UpdateRequest } from '../protocol/job-request.ts';
 import type { OutcomeResult } from '../protocol/outcome.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
@@ -28,11 +28,22 @@ export async function runUpdate(request: UpdateRequest, job: JobContext, signal:
     const { result, steps } = await updateImage(update, signal);
     for (const { name, seconds } of steps) clock.add(name, seconds);
     await session.quit();
+    if (result.status === 'published') await removeOld(request.image, job, signal);
     return result;
   } catch (error) {
     // somebody else writes, or wrote: the image is fine, and the next attempt works on what is current then
     if (error instanceof GoldenRefusal)
       throw new TestbedError('commit', image.backend, error.message, { cause: error });
     throw error;
+  }
+}
+
+/** What cannot be removed now is found by the next update: the new generation stands. */
+async function removeOld(image: string, { host, log }: JobContext, signal: AbortSignal): Promise<void> {
+  try {
+    const removed = await collect(host.state, image, { keep: host.keepGenerations, signal });
+    if (removed.length > 0) log(`goldbed: removed generations ${removed.join(', ')}`);
+  } catch (error) {
+    log(`goldbed: cannot remove old generations: ${messageOf(error)}`);
   }
 }

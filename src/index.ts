@@ -1,0 +1,27 @@
+/**
+ * `import { ... } from 'goldbed'`: hand in jobs from TypeScript.
+ *
+ *     await using redis = await connectRedis({ kind: 'url', url: 'redis://host', allowUnsafe: false }, 'goldbed');
+ *     const source = await resolveSource('hello_2.10-3.dsc', artifactsFolder);
+ *     const request = buildRequestSchema.parse({ v: 1, kind: 'build', image: 'sid-amd64', source });
+ *     const { runId } = await enqueue(redis, request, 'amd64');
+ *     const { outcome } = await waitFor(redis, runId, AbortSignal.timeout(3_600_000));
+ */
+export { enqueue, type Enqueued } from './producer/enqueue.ts';
+export { cancelRun, findRun, listRuns, showRun, waitFor, type RunDetails, type RunState } from './producer/runs.ts';
+export { resolveSource, resolveSubject } from './producer/source.ts';
+export { UnavailableError, UsageError } from './protocol/errors.ts';
+export type { Failure } from './protocol/failure.ts';
+export {
+  buildRequestSchema,
+  jobRequestSchema,
+  requestId,
+  testRequestSchema,
+  updateRequestSchema,
+  type JobRequest,
+  type Source,
+  type Subject,
+} from './protocol/job-request.ts';
+export { outcomeSchema, type Outcome } from './protocol/outcome.ts';
+export { acquireEmbedded, type EmbeddedRedis } from './redis/embedded.ts';
+export { connectRedis, type RedisHandle, type RedisTarget } from './redis/connect.ts';
