@@ -5,6 +5,7 @@ import type { Testbed } from '../protocol/testbed.ts';
 /** The same testbed with another end. `auxverb` is read through: it changes with each revert. */
 export function withDispose(testbed: BackendTestbed, dispose: () => Promise<void>): Testbed {
   const { traits, rootOnHost } = testbed;
+  const makeDirectory = testbed.makeDirectory?.bind(testbed);
   const revert = testbed.revert?.bind(testbed);
   const reboot = testbed.reboot?.bind(testbed);
   return {
@@ -13,6 +14,7 @@ export function withDispose(testbed: BackendTestbed, dispose: () => Promise<void
     },
     traits,
     ...(rootOnHost === undefined ? {} : { rootOnHost }),
+    ...(makeDirectory === undefined ? {} : { makeDirectory }),
     ...(revert === undefined ? {} : { revert }),
     ...(reboot === undefined ? {} : { reboot }),
     [Symbol.asyncDispose]: dispose,

@@ -29,6 +29,8 @@ export interface Testbed extends AsyncDisposable {
   readonly traits: readonly Trait[];
   /** Set only where testbed and host are one security context (null): the testbed's `/` as a host path. */
   readonly rootOnHost?: string;
+  /** Makes a directory of root's as `mkdir -m MODE` would, without starting a process in the testbed. */
+  makeDirectory?(path: string, mode: number): Promise<void>;
   /** Throws away every change since open, on the same generation. */
   revert?(signal: AbortSignal): Promise<void>;
   reboot?(signal: AbortSignal): Promise<void>;

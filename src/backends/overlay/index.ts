@@ -74,6 +74,7 @@ function testbed(
     get auxverb() {
       return enterArgv(current, numbers);
     },
+    makeDirectory: (directory, mode) => current.makeDirectory(directory, mode),
     async revert(signal) {
       await current.stop();
       if (kept !== undefined) await emptyFolder(kept);

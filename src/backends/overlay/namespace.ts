@@ -28,6 +28,8 @@ export interface Namespaces {
   readonly paths: readonly string[];
   /** Settles when the testbed's first process has ended, for whatever reason. */
   readonly ended: Promise<void>;
+  /** By the testbed's first process, as root. @throws {TestbedError} */
+  makeDirectory(path: string, mode: number): Promise<void>;
   /** Ends every process in the testbed and waits for it. Idempotent. */
   stop(): Promise<void>;
 }
@@ -54,6 +56,7 @@ export async function startNamespaces(
     return {
       paths: handles.map((fd) => `/proc/${process.pid}/fd/${fd}`),
       ended,
+      makeDirectory: (path, mode) => askForDirectory(child, `mkdir ${mode.toString(8)} ${path}\n`),
       stop: once(async () => {
         for (const fd of handles) closeSync(fd);
         child.stdin?.end();
@@ -121,6 +124,21 @@ function readReady(child: ChildProcess): Promise<number> {
       clearTimeout(timer);
       fail(complaint.trim() || `unshare ended with ${code}`);
     });
+  });
+}
+
+/** One request at a time: the server's commands are serial. */
+function askForDirectory(child: ChildProcess, request: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const lost = (): void => reject(new TestbedError('open', 'overlay', 'the testbed ended'));
+    child.once('exit', lost);
+    child.stdout?.once('data', (chunk: Buffer) => {
+      child.off('exit', lost);
+      const [, complaint] = /^error (.*)\n/.exec(chunk.toString()) ?? [];
+      if (complaint === undefined) resolve();
+      else reject(new TestbedError('open', 'overlay', complaint));
+    });
+    child.stdin?.write(request);
   });
 }
 

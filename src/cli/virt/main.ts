@@ -2,7 +2,7 @@
 import { messageOf } from '../../protocol/errors.ts';
 import { attach } from '../../protocol/adt-virt/attach.ts';
 import { serve } from '../../protocol/adt-virt/server.ts';
-import { virtBackends, type VirtBackend } from './sources.ts';
+import type { VirtBackend } from './sources.ts';
 import { terminalShell } from './terminal-shell.ts';
 
 /** @returns the exit status. Dies by the signal, after cleaning up, when one came. */
@@ -12,6 +12,8 @@ export async function virtMain(args: readonly string[], env: NodeJS.ProcessEnv):
   if (name === 'attach' && socketPath !== undefined && rest.length === 1) {
     return attach(socketPath, process.stdin, process.stdout, process.stderr);
   }
+  // a relay needs none of this, and every sbuild and autopkgtest of a job starts one
+  const { virtBackends } = await import('./sources.ts');
   const backends = virtBackends(env);
   if (name === '--help' || name === '-h') {
     process.stdout.write(await help(backends));
@@ -44,10 +46,12 @@ async function run(
     if (source === undefined) return usage(backends);
     const missing = await backend.unavailable();
     if (missing !== undefined) return fail(missing);
-    void backend.reap().catch((error: unknown) => log(`goldbed-virt: cannot clean up: ${messageOf(error)}`));
     const io = { input: process.stdin, output: process.stdout, log };
     const shell = terminalShellFor(log);
-    return await serve(io, source, { copyTimeout, signal: stop.signal, shell });
+    const status = await serve(io, source, { copyTimeout, signal: stop.signal, shell });
+    // what killed sessions left; last, so that nobody waits for it
+    await backend.reap().catch((error: unknown) => log(`goldbed-virt: cannot clean up: ${messageOf(error)}`));
+    return status;
   } catch (error) {
     if (died !== undefined) await dieBy(died);
     return fail(messageOf(error));
