@@ -33,7 +33,8 @@ export async function digestLayer(layer: string, signal: AbortSignal): Promise<L
   });
   child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
   const code = await ended(child, { signal });
-  if (code !== 0) throw new CommandFailed(argv, { code, stdout: '', stderr });
+  // tar's last line only says that it gives up
+  if (code !== 0) throw new CommandFailed(argv, { code, stdout: '', stderr: stderr.split('\n')[0] ?? '' });
   return { digest: `sha256:${hash.digest('hex')}`, bytes };
 }
 
