@@ -1,8 +1,8 @@
 /** The Redis or Valkey server as a child of ours: which binary, with which settings, and when it is ready. */
 import { spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isExecutable } from '../exec/executable.ts';
 import { UnavailableError } from '../protocol/errors.ts';
 import { cleanEnvironment } from '../exec/run.ts';
 import { ping } from './ping.ts';
@@ -75,13 +75,4 @@ function findBinary(): { program: string; name: string } {
   throw new UnavailableError(
     'no redis-server or valkey-server here: apt-get install redis-tools (or set GOLDBED_REDIS_URL)',
   );
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,7 +1,10 @@
 /** Runs Debian's own client (sbuild, autopkgtest): its output goes to the attempt's log as it is, and is read for stages. */
 import { StringDecoder } from 'node:string_decoder';
 import type { WriteStream } from 'node:fs';
+import path from 'node:path';
+import { isExecutable } from '../exec/executable.ts';
 import { ended, killGroup, start } from '../exec/run.ts';
+import { TestbedError } from '../protocol/errors.ts';
 import type { StageOfLine, StepClock } from './stages.ts';
 
 export interface ClientRun {
@@ -28,6 +31,10 @@ const script = `trap : TERM INT; ${mortal.join(' ')} "$@" 2>&1 | (trap '' TERM I
 
 /** @returns the client's exit code. @throws the signal's reason when aborted, once the client is gone */
 export async function runClient(client: ClientRun, signal: AbortSignal): Promise<number> {
+  const [program = ''] = client.argv;
+  if (!isExecutable(program)) {
+    throw new TestbedError('start', 'host', `${program} is missing: apt-get install ${path.basename(program)}`);
+  }
   const argv = [...mortal, '/bin/bash', '-o', 'pipefail', '-c', script, 'client', ...client.argv];
   const child = start(argv, ['ignore', 'pipe', 'pipe'], { cwd: client.cwd, env: client.env, signal });
   const lines = lineReader((line) => {

@@ -1,5 +1,6 @@
 /** Whether overlay testbeds can be opened on this host, and if not, what to do about it. */
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { isExecutable } from '../../exec/executable.ts';
 import { subordinateIdsMissing } from '../../exec/as-root.ts';
 import { run } from '../../exec/run.ts';
 import { syscallNumbers } from './syscalls.ts';
@@ -27,13 +28,4 @@ function knowsOverlay(): boolean {
 function uidmapMissing(): string | undefined {
   if (process.getuid?.() === 0 || isExecutable('/usr/bin/newuidmap')) return undefined;
   return 'not root, and newuidmap is missing: apt-get install uidmap';
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

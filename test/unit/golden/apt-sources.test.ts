@@ -41,7 +41,9 @@ test('another suite has the same mirrors, with its pockets where they exist', ()
 
 test('components can be given', () => {
   const asked = candidatesFor('sid', parseTargets(host), osRelease, ['main', 'non-free-firmware']);
-  expect(asked.map((source) => source.components)).toEqual(Array(3).fill(['main', 'non-free-firmware']));
+  expect(asked.map((source) => source.components)).toEqual(
+    Array.from({ length: 3 }, () => ['main', 'non-free-firmware']),
+  );
 });
 
 test('other distributions work the same way', () => {
