@@ -87,7 +87,8 @@ async function unpack(
   // device nodes are the host's to give; a user namespace could not make them anyway
   const exclude = ['--xattrs', '--xattrs-include=*', '--anchored', '--exclude=./dev/*'];
   const unpacker = start([...asRoot(), ...tar, ...exclude], ['pipe', 'ignore', 'pipe'], { signal });
-  const tarComplaint = lastComplaint(unpacker.stderr, () => {});
+  let tarSaid = '';
+  unpacker.stderr?.on('data', (chunk: Buffer) => (tarSaid += chunk.toString()));
   if (maker.stdout === null || unpacker.stdin === null) throw new Error('no pipes');
   const [made, unpacked] = await Promise.all([
     ended(maker, { signal, grace: 20_000 }),
@@ -96,9 +97,11 @@ async function unpack(
   ]);
   if (made === 0 && unpacked === 0) return;
   // either one's death ends the other; tar that merely complains about its input is not the culprit
-  const tarFailed = unpacked !== 0 && !/Unexpected EOF|not look like a tar/.test(tarComplaint());
-  const [culprit, why] = tarFailed ? ['tar', tarComplaint()] : ['mmdebstrap', complaint()];
-  throw new TestbedError('start', culprit, `${culprit}: ${why || `exit ${tarFailed ? unpacked : made}`}`);
+  const tarFailed = unpacked !== 0 && !/Unexpected EOF|not look like a tar/.test(tarSaid);
+  const [culprit, code, why] = tarFailed
+    ? ['tar', unpacked, tarSaid.split('\n')[0]]
+    : ['mmdebstrap', made, complaint()];
+  throw new TestbedError('start', culprit, `${culprit}: ${why || `exit ${code}`}`);
 }
 
 /** Passes lines on, and remembers what a person has to know: the first error line of apt or mmdebstrap, else the last. */
