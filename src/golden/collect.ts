@@ -20,7 +20,7 @@ export async function collect(
   return withImageLock(store, image, ({ layout }) => collectLocked(store, layout, keep), signal);
 }
 
-/** Marks first, then a second look at the pins: pins.ts tells the other half of it. */
+/** Marks first, then a look at the pins, in this order: pins.ts tells the other half of it. */
 async function collectLocked(store: ImageStore, layout: ImageLayout, keep: number): Promise<readonly number[]> {
   const marked = await unneeded(layout, keep);
   if (marked.length === 0) return [];
@@ -38,7 +38,7 @@ async function unneeded(layout: ImageLayout, keep: number): Promise<number[]> {
   const all = await generationNumbers(layout);
   const head = await headGeneration(layout);
   const kept = [...all.slice(-Math.max(1, keep)), ...(head === undefined ? [] : [head])];
-  const needed = new Set([...(await withLayers(layout, kept)), ...(await neededByPins(layout))]);
+  const needed = await withLayers(layout, kept);
   return all.filter((generation) => !needed.has(generation));
 }
 

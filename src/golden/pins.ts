@@ -2,17 +2,17 @@
  * A session pins its generation: nothing of it is removed until the session, or its process, is gone.
  *
  * Pinning takes no lock, so a reader never waits for a writer. Against a collection at the same moment: the reader writes
- * its pin, then looks at the collection's marks, then whether everything is still there; the collection writes its marks,
- * then looks at the pins, removes, and takes its marks back. Whoever comes second sees the other, and gives way.
+ * its pin, then looks at the collection's marks, then whether the generation is still there; the collection writes its
+ * marks, then looks at the pins, removes, and takes its marks back. Whoever comes second sees the other, and gives way.
  */
-import { access, mkdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import type { Content } from '../backends/backend.ts';
 import { identityOf, isAlive, processIdentitySchema } from '../exec/process-identity.ts';
 import { withImageLock } from './claim.ts';
 import { isMissing, readJson, writeWhole } from './durable.ts';
-import { layerFolder, layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
+import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
 import { contentOf, entries, headGeneration, readGeneration, unknownImage } from './store.ts';
 
@@ -54,7 +54,6 @@ export async function pinGeneration(store: ImageStore, image: string, request: P
       const marked = await readJson(layout.collecting, marksSchema);
       const record = await readGeneration(layout, generation);
       if (marked === undefined || !needs(record, marked.generations)) {
-        await Promise.all(record.layers.map((layer) => access(layerFolder(layout, layer.generation))));
         return { record, content: contentOf(layout, record), [Symbol.asyncDispose]: release };
       }
       await release();

@@ -1,12 +1,13 @@
 import { existsSync, readdirSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { flock } from '../../../src/exec/flock.ts';
 import { identityOf } from '../../../src/exec/process-identity.ts';
+import { messageOf } from '../../../src/protocol/errors.ts';
 import { collect } from '../../../src/golden/collect.ts';
 import { layoutOf } from '../../../src/golden/layout.ts';
-import { livePins, pinGeneration } from '../../../src/golden/pins.ts';
+import { livePins, pinGeneration, type Pinned } from '../../../src/golden/pins.ts';
 import { rollBack } from '../../../src/golden/roll-back.ts';
 import { generationNumbers } from '../../../src/golden/store.ts';
 import { publishFiles, temporaryState, type TemporaryState } from './fixtures/images.ts';
@@ -85,18 +86,38 @@ test('a damaged pin stops the collection: what it holds is not known', async () 
   expect(await generationNumbers(layout)).toEqual([1, 2]);
 });
 
-test('a reader that meets a collection waits for its end and takes what is current then', async () => {
+test('a reader that meets a collection waits for its end', async () => {
+  await using state = await temporaryState();
+  await roots(state, 3);
+  const layout = layoutOf(state, 'sid');
+  const pin = (sessionId: string, generation?: number): Promise<Pinned> =>
+    pinGeneration(state, 'sid', { sessionId, what: 'x', ...(generation === undefined ? {} : { generation }) });
+  // a collection that has looked at the pins already and is about to remove 1, and will spare 2
+  const lock = await flock(layout.lock);
+  await writeFile(layout.collecting, JSON.stringify({ generations: [1, 2] }));
+  const removed = pin('a1', 1);
+  const spared = pin('b2', 2);
+  const ended = removed.then(() => 'pinned', messageOf);
+  {
+    await using head = await pin('c3');
+    expect(head.record.generation).toBe(3); // who opens another generation does not wait
+  }
+  await rm(path.join(layout.generations, '1'), { recursive: true });
+  await rm(layout.collecting);
+  await lock[Symbol.asyncDispose]();
+  expect(await ended).toBe('sid has no generation 1 (it has 2, 3)');
+  await using pinned = await spared;
+  expect(pinned.record.generation).toBe(2);
+  expect((await livePins(layout)).map((each) => each.session)).toEqual(['b2']);
+});
+
+test('the marks of a dead collection hold nobody up for ever', async () => {
   await using state = await temporaryState();
   await roots(state, 2);
   const layout = layoutOf(state, 'sid');
-  const lock = await flock(layout.lock);
   await writeFile(layout.collecting, JSON.stringify({ generations: [1] }));
-  const pinning = pinGeneration(state, 'sid', { sessionId: 'a1', what: 'x', generation: 1 });
-  const head = await pinGeneration(state, 'sid', { sessionId: 'b2', what: 'x' });
-  expect(head.record.generation).toBe(2); // the others do not wait
-  await lock[Symbol.asyncDispose]();
-  await using pin = await pinning; // the marks were a dead collection's: the generation is still there
-  expect(pin.record.generation).toBe(1);
+  await using pin = await pinGeneration(state, 'sid', { sessionId: 'a1', what: 'x', generation: 1 });
+  expect([pin.record.generation, existsSync(layout.collecting)]).toEqual([1, false]);
   expect(await collect(state, 'sid', { keep: 1 })).toEqual([]);
 });
 
