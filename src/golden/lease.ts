@@ -7,11 +7,17 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { LeaseLost } from '../protocol/errors.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import type { RedisHandle } from '../redis/connect.ts';
+import { unlessAborted, within } from '../redis/patience.ts';
 import type { FenceSource, WriteLease } from './fence-source.ts';
 
-/** KEYS: lease, fence counter. ARGV: owner, time to live (ms), floor. Returns the fence, or nil when it is held. */
+/**
+ * KEYS: lease, fence counter. ARGV: owner, time to live (ms), floor. Returns the fence, or nil when it is held. Sent twice
+ * (ioredis does so when the connection broke before the reply), it finds itself the owner: the counter is then its fence.
+ */
 const acquireScript = `
-if redis.call('EXISTS', KEYS[1]) == 1 then return nil end
+local holder = redis.call('GET', KEYS[1])
+if holder == ARGV[1] then return tonumber(redis.call('GET', KEYS[2])) end
+if holder then return nil end
 local fence = redis.call('INCR', KEYS[2])
 if fence <= tonumber(ARGV[3]) then
   fence = tonumber(ARGV[3]) + 1
@@ -38,6 +44,9 @@ export interface RedisLeaseOptions {
   readonly wait?: number;
 }
 
+/** Milliseconds that the end of a holder waits for its release; the lease runs out by itself. */
+const releaseLimit = 2000;
+
 /** Milliseconds between two tries while somebody else writes. */
 const retryEvery = 250;
 
@@ -51,7 +60,11 @@ export function redisLeases(redis: RedisHandle, options: RedisLeaseOptions): Fen
       for (;;) {
         signal.throwIfAborted();
         const asked = performance.now();
-        const fence = (await redis.client.eval(acquireScript, 2, ...keys, owner, ttl, floor)) as number | null;
+        const asking = redis.client.eval(acquireScript, 2, ...keys, owner, ttl, floor) as Promise<number | null>;
+        const fence = await unlessAborted(asking, signal).catch((error: unknown) => {
+          void asking.then(() => release(redis, image, owner)).catch(() => {}); // nobody would hold it
+          throw error;
+        });
         if (fence !== null) return hold(redis, image, owner, fence, ttl, asked);
         if (performance.now() >= limit) throw await locked(redis, image);
         await delay(retryEvery, undefined, { signal }).catch(() => {});
@@ -97,9 +110,13 @@ function hold(redis: RedisHandle, image: string, owner: string, fence: number, t
     async [Symbol.asyncDispose]() {
       clearInterval(renewals);
       clearInterval(watch);
-      await redis.client.eval(releaseScript, 1, key, owner).catch(() => undefined); // else it runs out
+      await within(release(redis, image, owner), releaseLimit, () => new Error('late')).catch(() => {});
     },
   };
+}
+
+async function release(redis: RedisHandle, image: string, owner: string): Promise<void> {
+  await redis.client.eval(releaseScript, 1, redis.keys.lease(image), owner);
 }
 
 async function locked(redis: RedisHandle, image: string): Promise<GoldenRefusal> {

@@ -22,12 +22,15 @@ const remember = 30 * 86_400;
 /** Every job has a priority: BullMQ lets those without one overtake all others. */
 const priority = 1000;
 
-/** KEYS: latest run of the request. ARGV: the number that was seen (or ''), the next. Returns what holds afterwards. */
+/**
+ * KEYS: latest run of the request. ARGV: the number that was seen (or ''), the next. Returns the number that holds
+ * afterwards, and whether it was this call that advanced it.
+ */
 const advanceScript = `
 local seen = redis.call('GET', KEYS[1]) or ''
-if seen ~= ARGV[1] then return seen end
+if seen ~= ARGV[1] then return {seen, 0} end
 redis.call('SET', KEYS[1], ARGV[2])
-return ARGV[2]`;
+return {ARGV[2], 1}`;
 
 /** @param arch the Debian architecture that the job is for */
 export async function enqueue(
@@ -46,9 +49,11 @@ export async function enqueue(
     if (state === 'absent') return add(redis, request, arch, id, Number(seen)); // its producer died in between
   }
   const next = String(Number(seen ?? 0) + 1);
-  const now = await redis.client.eval(advanceScript, 1, redis.keys.latestRun(id), seen ?? '', next);
-  // whoever was first, the run is the same one, and adding it twice is harmless
-  return add(redis, request, arch, id, Number(now));
+  const answer = await redis.client.eval(advanceScript, 1, redis.keys.latestRun(id), seen ?? '', next);
+  const [now, first] = answer as [string, number];
+  // whoever was first, the run is the same one, and adding it twice is harmless: the first may have died on the way
+  const added = await add(redis, request, arch, id, Number(now));
+  return first === 1 ? added : { ...added, state: 'already' };
 }
 
 async function add(redis: RedisHandle, request: JobRequest, arch: string, id: string, run: number): Promise<Enqueued> {

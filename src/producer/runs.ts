@@ -5,6 +5,7 @@ import { parseFailure, type Failure } from '../protocol/failure.ts';
 import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge, subscribeNudges } from '../redis/nudges.ts';
+import { unlessAborted } from '../redis/patience.ts';
 
 /** `absent`: nobody has put it into a queue (any more). */
 export type RunState = 'waiting' | 'active' | 'delayed' | 'completed' | 'failed' | 'cancelled' | 'absent';
@@ -17,6 +18,9 @@ export interface RunDetails {
   readonly image?: string;
   /** Milliseconds since the epoch. */
   readonly submitted: number;
+  /** When its latest attempt was claimed, and when it ended for good. */
+  readonly started?: number;
+  readonly finished?: number;
   readonly outcome?: Outcome;
   readonly failure?: Failure;
 }
@@ -35,6 +39,8 @@ export async function showRun(redis: RedisHandle, id: string): Promise<RunDetail
     if (cancelled === undefined) return { ...known, state: 'absent' };
     return { ...known, state: 'cancelled', failure: { class: 'interrupted', message: cancelled } };
   }
+  // stopped by the one who cancelled it: how far it had come when that was asked makes no difference
+  if (cancelled !== undefined && job.failure?.class === 'interrupted') return { ...known, ...job, state: 'cancelled' };
   return { ...known, ...job };
 }
 
@@ -71,11 +77,11 @@ export async function waitFor(
   signal: AbortSignal,
   onLook: (run: RunDetails) => Promise<void> | void = () => {},
 ): Promise<RunDetails> {
-  await using nudges = await subscribeNudges(redis);
+  await using nudges = await unlessAborted(subscribeNudges(redis), signal);
   for (;;) {
     signal.throwIfAborted();
     const heard = nextNudge(nudges, id, signal);
-    const run = await showRun(redis, id);
+    const run = await unlessAborted(showRun(redis, id), signal);
     if (!['waiting', 'active', 'delayed'].includes(run.state)) {
       heard.stop();
       return run;
@@ -128,21 +134,28 @@ function nextNudge(
   return { promise, stop };
 }
 
-type JobPart = Pick<RunDetails, 'state' | 'outcome' | 'failure'>;
+type JobPart = Pick<RunDetails, 'state' | 'started' | 'finished' | 'outcome' | 'failure'>;
 
 async function getJob(redis: RedisHandle, queue: string, id: string): Promise<JobPart | undefined> {
   return withQueue(redis, queue, async (opened) => {
     const job = (await opened.getJob(id)) as Job | undefined;
     if (job === undefined) return undefined;
-    const state = stateOf(await job.getState());
-    if (state === 'completed') {
+    const known = { state: stateOf(await job.getState()), ...timesOf(job) };
+    if (known.state === 'completed') {
       const parsed = outcomeSchema.safeParse(job.returnvalue);
-      if (parsed.success) return { state, outcome: parsed.data };
-      return { state, failure: { class: 'internal' as const, message: 'its recorded outcome cannot be read' } };
+      if (parsed.success) return { ...known, outcome: parsed.data };
+      return { ...known, failure: { class: 'internal' as const, message: 'its recorded outcome cannot be read' } };
     }
-    if (state === 'failed') return { state, failure: parseFailure(job.failedReason ?? 'unknown') };
-    return { state };
+    if (known.state === 'failed') return { ...known, failure: parseFailure(job.failedReason ?? 'unknown') };
+    return known;
   });
+}
+
+function timesOf({ processedOn, finishedOn }: Job): Pick<RunDetails, 'started' | 'finished'> {
+  return {
+    ...(processedOn === undefined ? {} : { started: processedOn }),
+    ...(finishedOn === undefined ? {} : { finished: finishedOn }),
+  };
 }
 
 function stateOf(state: string): RunState {

@@ -1,7 +1,9 @@
 /** A connection to Redis, whose settings were checked: goldbed's jobs must neither be evicted nor be lost at a restart. */
 import { Redis } from 'ioredis';
+import { ConfigError } from '../config/config-error.ts';
 import { messageOf, UnavailableError } from '../protocol/errors.ts';
 import { redisKeys, type RedisKeys } from '../protocol/routing.ts';
+import { within } from './patience.ts';
 
 export type RedisTarget =
   | { readonly kind: 'embedded'; readonly socketPath: string }
@@ -20,21 +22,33 @@ export interface RedisHandle extends AsyncDisposable {
   duplicate(): Redis;
 }
 
-/** Milliseconds until a server that does not answer counts as unreachable. */
-const connectLimit = 5000;
+/** Milliseconds until a server that does not answer counts as unreachable; ours was asked before, and may be busy. */
+const answerLimit = { url: 5000, embedded: 60_000 } as const;
 
-/** @throws {UnavailableError} one line: where, and what is wrong */
-export async function connectRedis(target: RedisTarget, prefix: string): Promise<RedisHandle> {
+/** Milliseconds for replies that are still to come, when a connection is let go. */
+const quitLimit = 2000;
+
+/**
+ * @param limit milliseconds for connecting and for the check of the settings together
+ * @throws {ConfigError} the url is none
+ * @throws {UnavailableError} one line: where, and what is wrong
+ */
+export async function connectRedis(
+  target: RedisTarget,
+  prefix: string,
+  limit: number = answerLimit[target.kind],
+): Promise<RedisHandle> {
   const name = target.kind === 'embedded' ? target.socketPath : redact(target.url);
-  const client = makeClient(target);
-  client.on('error', () => {}); // each command hears of it by itself
+  const client = makeClient(target, name, limit);
+  let heard: unknown; // when connecting fails, ioredis tells why by this event only: WRONGPASS, a certificate
+  client.on('error', (error) => (heard = error));
   try {
-    await client.connect();
-    if (target.kind === 'url' && !target.allowUnsafe) await requireSafe(client, name);
+    // connectTimeout ends with the TCP handshake: it does not see a server that then says nothing
+    await within(open(client, target, name), limit, () => new Error(`no answer within ${limit / 1000} s`));
   } catch (error) {
     client.disconnect();
     if (error instanceof UnavailableError) throw error;
-    throw new UnavailableError(`Redis at ${name} cannot be used: ${messageOf(error)}`, { cause: error });
+    throw new UnavailableError(`Redis at ${name} cannot be used: ${messageOf(heard ?? error)}`, { cause: error });
   }
   return {
     client,
@@ -45,21 +59,30 @@ export async function connectRedis(target: RedisTarget, prefix: string): Promise
       return copy;
     },
     async [Symbol.asyncDispose]() {
-      await client.quit().catch(() => client.disconnect());
+      // a server that is away must not keep us: QUIT waits for every reply that is still to come
+      await within(client.quit(), quitLimit, () => new Error('late')).catch(() => client.disconnect());
     },
   };
 }
 
-/** For messages: without user and password. */
+/**
+ * For messages: without user, password and query (which may hold a password). A password that should have been escaped
+ * may hold / # @ or ?, so the user's part ends at the last @; where a ? makes that doubtful nothing is shown.
+ */
 export function redact(url: string): string {
-  return url.replace(/\/\/[^/@]*@/, '//');
+  const [scheme = ''] = /^[a-z]+:\/\//i.exec(url) ?? [];
+  const rest = url.slice(scheme.length);
+  const at = rest.lastIndexOf('@');
+  const query = rest.indexOf('?');
+  if (query !== -1 && query < at) return `${scheme}…`;
+  return scheme + rest.slice(at + 1).replace(/\?.*$/s, '');
 }
 
-function makeClient(target: RedisTarget): Redis {
+function makeClient(target: RedisTarget, name: string, limit: number): Redis {
   let connected = false;
   const options = {
     lazyConnect: true,
-    connectTimeout: connectLimit,
+    connectTimeout: limit,
     // its timer outlives the connection, and keeps a process that is done from ending (2 s by default)
     disconnectTimeout: 50,
     // BullMQ asks for it: commands wait for the server to come back
@@ -67,17 +90,30 @@ function makeClient(target: RedisTarget): Redis {
     // the first attempt tells whether there is a server at all; later ones go on for ever
     retryStrategy: (times: number) => (connected ? Math.min(times * 100, 2000) : null),
   };
-  const socket = socketOf(target);
-  const client = new Redis(socket ?? (target.kind === 'url' ? target.url : ''), options);
+  // a socket's path is an option of its own: within a url a ? would begin a query
+  const client =
+    target.kind === 'embedded'
+      ? new Redis({ path: target.socketPath, ...options })
+      : new Redis(addressOf(target.url, name), options);
   client.once('ready', () => (connected = true));
   return client;
 }
 
-function socketOf(target: RedisTarget): string | undefined {
-  if (target.kind === 'embedded') return target.socketPath;
-  if (target.url.startsWith('/')) return target.url;
-  return target.url.startsWith('unix://') ? target.url.slice('unix://'.length) : undefined;
+/** What ioredis takes: it would make something of any string. @throws {ConfigError} */
+function addressOf(url: string, name: string): string {
+  const [, socket] = /^(?:unix:\/\/)?(\/.+)$/s.exec(url) ?? [];
+  if (socket !== undefined) return socket;
+  if (/^rediss?:\/\//i.test(url) && URL.canParse(url)) return url;
+  const expected = 'expected redis://HOST:PORT, rediss://HOST:PORT, unix:///SOCKET or the socket’s absolute path';
+  throw new ConfigError('redis.url', `Redis at "${name}": ${expected}`);
 }
+
+async function open(client: Redis, target: RedisTarget, name: string): Promise<void> {
+  await client.connect();
+  if (target.kind === 'url' && !target.allowUnsafe) await requireSafe(client, name);
+}
+
+const override = '--allow-unsafe-redis or GOLDBED_ALLOW_UNSAFE_REDIS=1';
 
 async function requireSafe(client: Redis, name: string): Promise<void> {
   const wanted = { 'maxmemory-policy': 'noeviction', appendonly: 'yes' };
@@ -85,7 +121,7 @@ async function requireSafe(client: Redis, name: string): Promise<void> {
     const found = await readSetting(client, setting, name);
     if (found === expected) continue;
     throw new UnavailableError(
-      `Redis at ${name} is not safe for jobs: ${setting} is ${found}, expected ${expected} (--allow-unsafe-redis overrides)`,
+      `Redis at ${name} is not safe for jobs: ${setting} is ${found}, expected ${expected} (${override} overrides)`,
     );
   }
 }
@@ -97,6 +133,6 @@ async function readSetting(client: Redis, setting: string, name: string): Promis
     return typeof values[1] === 'string' ? values[1] : 'unknown';
   } catch (error) {
     const why = `its settings cannot be read (${messageOf(error)})`;
-    throw new UnavailableError(`Redis at ${name}: ${why}; --allow-unsafe-redis goes on without`, { cause: error });
+    throw new UnavailableError(`Redis at ${name}: ${why}; ${override} goes on without`, { cause: error });
   }
 }

@@ -4,16 +4,17 @@
  * killed command does not count; every decision is made under one flock.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import type { State } from '../config/state.ts';
 import { flock } from '../exec/flock.ts';
-import { identityOf, isAlive, processIdentitySchema } from '../exec/process-identity.ts';
+import { identityOf, isAlive, processIdentitySchema, type ProcessIdentity } from '../exec/process-identity.ts';
 import { UnavailableError } from '../protocol/errors.ts';
-import { ping } from './ping.ts';
-import { startServer, type ServerPlace } from './server-process.ts';
+import { within } from './patience.ts';
+import { look } from './ping.ts';
+import { binaryFolders, ensureServer, type ServerPlace } from './server-process.ts';
 
 export interface EmbeddedRedis extends AsyncDisposable {
   readonly socketPath: string;
@@ -22,29 +23,49 @@ export interface EmbeddedRedis extends AsyncDisposable {
 /** sun_path has 108 bytes, the last one a NUL (unix(7)). */
 const socketPathLimit = 107;
 
-/** @throws {UnavailableError} no binary, cannot start, path too long */
-export async function acquireEmbedded(state: Pick<State, 'redis'>, signal: AbortSignal): Promise<EmbeddedRedis> {
-  const folder = state.redis;
-  const place = { folder, socket: path.join(folder, 'redis.sock'), log: path.join(folder, 'redis.log') };
+/** Milliseconds for a shutdown, a last fsync included. */
+const shutDownLimit = 30_000;
+
+/**
+ * @param binaries folders in which to look for the server's binary
+ * @throws {UnavailableError} no binary, cannot start, path too long; the signal's reason
+ */
+export async function acquireEmbedded(
+  state: Pick<State, 'redis'>,
+  signal: AbortSignal,
+  binaries: readonly string[] = binaryFolders,
+): Promise<EmbeddedRedis> {
+  const place = placeIn(state.redis);
   if (Buffer.byteLength(place.socket) > socketPathLimit) {
     const limit = `a unix socket's path has at most ${socketPathLimit} bytes`;
     throw new UnavailableError(`the state folder's path is too long for ${place.socket}: ${limit}; set GOLDBED_STATE`);
   }
-  const users = path.join(folder, 'users');
+  const users = path.join(place.folder, 'users');
   await mkdir(users, { recursive: true, mode: 0o700 });
+  await makePrivate(place.folder);
   const me = path.join(users, `${randomUUID()}.json`);
-  const lockFile = path.join(folder, 'lock');
+  const lockFile = path.join(place.folder, 'lock');
   await using lock = await flock(lockFile, signal);
   lock.lost.throwIfAborted();
   await writeFile(me, JSON.stringify(identityOf()));
   try {
-    if (!(await ping(place.socket))) await startServer(place, signal);
+    await ensureServer(place, signal, binaries);
   } catch (error) {
     await rm(me, { force: true });
     throw error;
   }
   let released: Promise<void> | undefined;
   return { socketPath: place.socket, [Symbol.asyncDispose]: () => (released ??= release(place, users, me, lockFile)) };
+}
+
+function placeIn(folder: string): ServerPlace {
+  const at = (name: string): string => path.join(folder, name);
+  return { folder, socket: at('redis.sock'), log: at('redis.log'), alive: at('alive') };
+}
+
+/** Who may enter the folder may use the socket, whatever the socket's own mode was while it was being made. */
+async function makePrivate(folder: string): Promise<void> {
+  if (((await stat(folder)).mode & 0o077) !== 0) await chmod(folder, 0o700);
 }
 
 async function release(place: ServerPlace, users: string, me: string, lockFile: string): Promise<void> {
@@ -54,7 +75,7 @@ async function release(place: ServerPlace, users: string, me: string, lockFile: 
   for (const name of await readdir(users)) {
     if (await isInUse(path.join(users, name))) return;
   }
-  if (await ping(place.socket)) await shutDown(place);
+  if ((await look(place.socket)) !== 'gone') await shutDown(place);
 }
 
 /** Removes the files of users that are dead. */
@@ -72,19 +93,25 @@ async function isInUse(file: string): Promise<boolean> {
 /** Returns when the process is gone: its files are then complete, and its socket free. */
 async function shutDown({ socket, log }: ServerPlace): Promise<void> {
   const once = { lazyConnect: true, maxRetriesPerRequest: 0, retryStrategy: () => null, disconnectTimeout: 50 };
-  const redis = new Redis(socket, once);
+  const redis = new Redis({ path: socket, ...once });
   redis.on('error', () => {}); // it goes away under us, which is what we want
+  const late = (): Error => new UnavailableError(`the embedded Redis does not shut down; see ${log}`);
+  const limit = performance.now() + shutDownLimit;
   try {
-    await redis.connect();
-    const pid = Number(/^process_id:(\d+)/m.exec(await redis.info('server'))?.[1]);
-    const server = identityOf(pid);
-    await redis.shutdown().catch(() => undefined);
-    const limit = Date.now() + 30_000;
+    const server = await within(askToEnd(redis), shutDownLimit, late);
     while (server !== undefined && isAlive(server)) {
-      if (Date.now() > limit) throw new UnavailableError(`the embedded Redis does not shut down; see ${log}`);
+      if (performance.now() > limit) throw late();
       await delay(5);
     }
   } finally {
     redis.disconnect();
   }
+}
+
+async function askToEnd(redis: Redis): Promise<ProcessIdentity | undefined> {
+  await redis.connect();
+  const pid = Number(/^process_id:(\d+)/m.exec(await redis.info('server'))?.[1]);
+  const server = identityOf(pid);
+  await redis.shutdown().catch(() => undefined);
+  return server;
 }

@@ -5,14 +5,16 @@
 import { randomUUID } from 'node:crypto';
 import {
   createRedisBackend,
+  ErrorCode,
+  Job,
   UnrecoverableError,
   Worker,
   type BackendFactory,
-  type Job,
   type RedisQueueBackend,
 } from 'bullmq';
 import { LeaseLost } from '../protocol/errors.ts';
 import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
+import type { Nudge } from '../protocol/nudge.ts';
 import type { RoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge } from '../redis/nudges.ts';
@@ -24,6 +26,9 @@ export const lockDuration = 600_000;
 /** Milliseconds before a failed attempt is tried again; the producer gives jobs the same (retryDelay in enqueue.ts). */
 const retrySoon = 2_000;
 
+/** Milliseconds between two looks for claims whose lock ran out; per queue, whatever the number of workers. */
+const usualStalledCheck = 60_000;
+
 export interface Claimed {
   readonly runId: string;
   readonly key: RoutingKey;
@@ -31,9 +36,9 @@ export interface Claimed {
   readonly data: unknown;
   /** Milliseconds since the epoch. */
   readonly submitted: number;
-  /** False when the claim is lost. Rejects when Redis is away. */
+  /** False when the claim is lost. Waits while Redis is away. */
   renew(): Promise<boolean>;
-  /** Each of these ends the claim. @throws {LeaseLost} when it was not ours any more */
+  /** Each of these ends the claim, and waits while Redis is away. @throws {LeaseLost} when it was not ours any more */
   complete(outcome: Outcome): Promise<void>;
   fail(error: Error, how: { retry: boolean }): Promise<void>;
   giveBack(): Promise<void>;
@@ -43,13 +48,19 @@ export class Claims implements AsyncDisposable {
   readonly #redis: RedisHandle;
   readonly #journal: Journal;
   readonly #workers = new Map<RoutingKey, Worker>();
-  /** Journalled tokens that hold nothing: their last claim came back empty. */
+  /** Journalled tokens for the next claim: the last one came back empty, or failed. */
   readonly #spare = new Map<RoutingKey, Token>();
   #due: number | undefined;
+  /** How often the connection was made: anew after each time it broke. */
+  #connections = 0;
+  readonly #onReady = (): void => void (this.#connections += 1);
+  readonly #stalledCheck: number;
 
-  constructor(redis: RedisHandle, journal: Journal) {
+  constructor(redis: RedisHandle, journal: Journal, { stalledCheck = usualStalledCheck } = {}) {
     this.#redis = redis;
     this.#journal = journal;
+    this.#stalledCheck = stalledCheck;
+    redis.client.on('ready', this.#onReady);
   }
 
   /** The time (ms since the epoch) at which a job that failed here is to be tried again. */
@@ -62,7 +73,11 @@ export class Claims implements AsyncDisposable {
     const worker = this.#workerOf(key);
     const token = this.#spare.get(key) ?? (await this.#newToken(key));
     this.#spare.delete(key);
-    const job = (await worker.getNextJob(token.text, { block: false })) as Job | undefined;
+    const { unsure } = token;
+    const connection = this.#connections;
+    const job = await this.#fetch(worker, key, token);
+    // ioredis sends again what was under way when the connection broke: the first time may have taken a job, too
+    if (unsure || connection !== this.#connections) await this.#giveBackHeld(key, token.text, job?.id);
     if (job === undefined) {
       this.#spare.set(key, token);
       return undefined;
@@ -75,37 +90,79 @@ export class Claims implements AsyncDisposable {
   }
 
   /** Puts back what a dead worker's token holds. @returns the run ids */
-  async giveBackToken(key: RoutingKey, token: string): Promise<string[]> {
-    const queue = this.#workerOf(key);
-    const prefix = `${this.#redis.keys.queues}:${key}`;
-    const active = await this.#redis.client.lrange(`${prefix}:active`, 0, -1);
-    const held: string[] = [];
-    for (const id of active) {
-      if ((await this.#redis.client.get(`${prefix}:${id}:lock`)) !== token) continue;
-      await queue.backend.moveJobFromActiveToWait(id, token);
-      await nudge(this.#redis, { enqueued: key });
-      held.push(id);
-    }
-    return held;
+  giveBackToken(key: RoutingKey, token: string): Promise<string[]> {
+    return this.#giveBackHeld(key, token, undefined);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const token of this.#spare.values()) await token.strike();
+    this.#redis.client.off('ready', this.#onReady);
+    for (const token of this.#spare.values()) if (!token.unsure) await token.strike();
+    this.#spare.clear();
     for (const worker of this.#workers.values()) await worker.close(true);
+  }
+
+  async #fetch(worker: Worker, key: RoutingKey, token: Token): Promise<Job | undefined> {
+    try {
+      token.unsure = true;
+      const job = (await worker.getNextJob(token.text, { block: false })) as Job | undefined;
+      token.unsure = false;
+      return job;
+    } catch (error) {
+      // what is no JSON is found out after the claim: the job is ours, though BullMQ cannot show it to us
+      const [id] = error instanceof SyntaxError ? await this.#heldBy(key, token.text) : [];
+      if (id !== undefined) return this.#readUnreadable(worker, key, id);
+      this.#spare.set(key, token);
+      throw error;
+    }
+  }
+
+  /** Writes the entry of another program so that it can be read, as the string that it is: it fails like any bad request. */
+  async #readUnreadable(worker: Worker, key: RoutingKey, id: string): Promise<Job | undefined> {
+    const job = `${this.#redis.keys.queues}:${key}:${id}`;
+    const [data, opts] = await this.#redis.client.hmget(job, 'data', 'opts');
+    await this.#redis.client.hset(job, {
+      data: isJson(data) ? data : JSON.stringify(data ?? null),
+      opts: isJson(opts) ? opts : '{}',
+    });
+    return Job.fromId(worker, id);
+  }
+
+  async #giveBackHeld(key: RoutingKey, token: string, but: string | undefined): Promise<string[]> {
+    const given: string[] = [];
+    for (const id of await this.#heldBy(key, token)) {
+      if (id === but) continue;
+      try {
+        await this.#workerOf(key).backend.moveJobFromActiveToWait(id, token);
+      } catch (error) {
+        if (isLockLost(error)) continue; // ran out in this moment: the look for those finds it
+        throw error;
+      }
+      await tell(this.#redis, { enqueued: key });
+      given.push(id);
+    }
+    return given;
+  }
+
+  async #heldBy(key: RoutingKey, token: string): Promise<string[]> {
+    const queue = `${this.#redis.keys.queues}:${key}`;
+    const active = await this.#redis.client.lrange(`${queue}:active`, 0, -1);
+    if (active.length === 0) return [];
+    const locks = await this.#redis.client.mget(active.map((id) => `${queue}:${id}:lock`));
+    return active.filter((_, index) => locks[index] === token);
   }
 
   #claimed(job: Job, key: RoutingKey, token: Token): Claimed {
     const runId = String(job.id);
-    const settle = async (end: () => Promise<unknown>): Promise<void> => {
+    const settle = async (end: () => Promise<unknown>, said: Nudge = { ended: runId }): Promise<void> => {
       try {
         await end();
       } catch (error) {
-        if (isLockLost(error)) throw new LeaseLost(`${runId}: the claim was lost`, { cause: error });
-        throw error;
-      } finally {
+        if (!isLockLost(error)) throw error; // it is still ours, and the journal says so
         await token.strike();
+        throw new LeaseLost(`${runId}: the claim was lost`, { cause: error });
       }
-      await nudge(this.#redis, { ended: runId });
+      await token.strike();
+      await tell(this.#redis, said);
     };
     return {
       runId,
@@ -119,13 +176,13 @@ export class Claims implements AsyncDisposable {
           if (retry) this.#due = Date.now() + retrySoon + 50;
           await job.moveToFailed(retry ? error : unrecoverable(error), token.text, false);
         }),
-      giveBack: () => settle(() => job.moveToWait(token.text)),
+      giveBack: () => settle(() => job.moveToWait(token.text), { enqueued: key }),
     };
   }
 
   async #newToken(key: RoutingKey): Promise<Token> {
     const text = `${this.#journal.incarnation}.${randomUUID()}`;
-    return { text, strike: await this.#journal.write({ key, token: text }) };
+    return { text, unsure: false, strike: await this.#journal.write({ key, token: text }) };
   }
 
   #workerOf(key: RoutingKey): Worker {
@@ -136,10 +193,14 @@ export class Claims implements AsyncDisposable {
       prefix: this.#redis.keys.queues,
       autorun: false,
       lockDuration,
+      stalledInterval: this.#stalledCheck,
       maxStalledCount: 100, // cumulative over a job's life, and a job may run for ten hours
     };
     const worker = new Worker(key, undefined, options, withoutBlocking);
     worker.on('error', () => {}); // each command hears of it by itself
+    // a host that never comes back gives nothing back: what it held returns when its lock has run out, by this alone
+    worker.on('stalled', () => void tell(this.#redis, { enqueued: key }));
+    void worker.startStalledCheckTimer();
     this.#workers.set(key, worker);
     return worker;
   }
@@ -147,6 +208,8 @@ export class Claims implements AsyncDisposable {
 
 interface Token {
   readonly text: string;
+  /** Its last claim was not answered: it may hold a job, and must not leave the journal before that is known. */
+  unsure: boolean;
   /** Strikes it out of the journal. */
   strike(): Promise<void>;
 }
@@ -161,9 +224,23 @@ function unrecoverable(error: Error): Error {
   return final;
 }
 
-/** BullMQ's error codes -2 (no lock), -3 (not active), -6 (another's lock), as text. */
+/** Nobody may hear it, and what it tells can be found by looking: it is no reason to fail. */
+function tell(redis: RedisHandle, said: Nudge): Promise<void> {
+  return nudge(redis, said).catch(() => {});
+}
+
+function isJson(text: string | null | undefined): text is string {
+  try {
+    JSON.parse(text ?? '');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** BullMQ's own word for it, a number on the error (finished-errors.js of 6.7). */
 function isLockLost(error: unknown): boolean {
-  return (
-    error instanceof Error && /Missing lock|Lock mismatch|is not in the active state|Missing key/i.test(error.message)
-  );
+  const { JobNotExist, JobLockNotExist, JobNotInState, JobLockMismatch } = ErrorCode;
+  const lost: unknown[] = [JobNotExist, JobLockNotExist, JobNotInState, JobLockMismatch];
+  return error instanceof Error && 'code' in error && lost.includes(error.code);
 }

@@ -7,6 +7,7 @@ import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import type { State } from '../config/state.ts';
+import { flock, type FileLock } from '../exec/flock.ts';
 import { identityOf, isAlive, processIdentitySchema } from '../exec/process-identity.ts';
 
 const entrySchema = z.strictObject({ key: z.string(), token: z.string() });
@@ -21,20 +22,32 @@ export interface Journal extends AsyncDisposable {
   write(entry: JournalEntry): Promise<() => Promise<void>>;
 }
 
+/** Disposing leaves a journal with claims that were not settled to the next worker. */
 export async function openJournal(state: Pick<State, 'workers'>): Promise<Journal> {
   const incarnation = randomBytes(6).toString('hex'); // short: sockets lie below it
   const folder = path.join(state.workers, incarnation);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  await writeSynced(path.join(folder, 'owner.json'), JSON.stringify(identityOf()));
+  {
+    await using _ = await lockAll(state);
+    await mkdir(folder, { mode: 0o700 });
+    await writeOwner(folder);
+  }
+  let unsettled = 0;
   return {
     incarnation,
     folder,
     async write(entry) {
       const file = path.join(folder, `claim-${randomUUID()}.json`);
       await writeSynced(file, JSON.stringify(entry));
-      return () => rm(file, { force: true });
+      let struck: Promise<void> | undefined;
+      unsettled += 1;
+      return () => {
+        if (struck === undefined) unsettled -= 1;
+        return (struck ??= rm(file, { force: true }));
+      };
     },
-    [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }),
+    async [Symbol.asyncDispose]() {
+      if (unsettled === 0) await rm(folder, { recursive: true, force: true });
+    },
   };
 }
 
@@ -45,21 +58,18 @@ export interface DeadIncarnation {
   forget(): Promise<void>;
 }
 
-/** Takes over the journals of dead workers: each is renamed, and so found by one process only. */
+/** Takes over the journals of dead workers: each is found by one process only. */
 export async function takeDeadIncarnations(state: Pick<State, 'workers'>): Promise<DeadIncarnation[]> {
-  const names = await readdir(state.workers).catch(() => []);
+  await using _ = await lockAll(state);
+  const entries = await readdir(state.workers, { withFileTypes: true });
   const dead: DeadIncarnation[] = [];
-  for (const name of names) {
-    const folder = path.join(state.workers, name);
-    if (await ownerLives(folder)) continue;
-    const [incarnation = name] = name.split('.');
+  for (const entry of entries) {
+    const folder = path.join(state.workers, entry.name);
+    if (!entry.isDirectory() || (await ownerLives(folder))) continue;
+    const [incarnation = entry.name] = entry.name.split('.');
     const taken = path.join(state.workers, `${incarnation}.taken-${randomUUID()}`);
-    const mine = await rename(folder, taken).then(
-      () => true,
-      () => false,
-    );
-    if (!mine) continue;
-    await writeSynced(path.join(taken, 'owner.json'), JSON.stringify(identityOf()));
+    await rename(folder, taken);
+    await writeOwner(taken);
     dead.push({
       incarnation,
       claims: await readClaims(taken),
@@ -67,6 +77,12 @@ export async function takeDeadIncarnations(state: Pick<State, 'workers'>): Promi
     });
   }
   return dead;
+}
+
+/** Makes and takes journals one at a time: a folder whose owner is not to be read is then never one that is being made. */
+async function lockAll(state: Pick<State, 'workers'>): Promise<FileLock> {
+  await mkdir(state.workers, { recursive: true, mode: 0o700 });
+  return flock(path.join(state.workers, 'lock'));
 }
 
 async function readClaims(folder: string): Promise<JournalEntry[]> {
@@ -81,8 +97,11 @@ async function readClaims(folder: string): Promise<JournalEntry[]> {
 
 async function ownerLives(folder: string): Promise<boolean> {
   const parsed = processIdentitySchema.safeParse(await readJson(path.join(folder, 'owner.json')));
-  if (parsed.success) return isAlive(parsed.data);
-  return (await readdir(folder).catch(() => [])).length === 0; // just being made
+  return parsed.success && isAlive(parsed.data);
+}
+
+function writeOwner(folder: string): Promise<void> {
+  return writeSynced(path.join(folder, 'owner.json'), JSON.stringify(identityOf()));
 }
 
 async function readJson(file: string): Promise<unknown> {

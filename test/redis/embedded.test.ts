@@ -1,14 +1,15 @@
-/** The embedded server: shared, shut down by the last user, found again after a kill; and settings that are refused. */
+/** The embedded server: shared, shut down by the last user, found again after a kill, and never two on one folder. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
-import { readdir, rm } from 'node:fs/promises';
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { stateAt, type State } from '../../src/config/state.ts';
 import { UnavailableError } from '../../src/protocol/errors.ts';
-import { connectRedis, redact } from '../../src/redis/connect.ts';
+import { connectRedis } from '../../src/redis/connect.ts';
 import { acquireEmbedded } from '../../src/redis/embedded.ts';
 import { ping } from '../../src/redis/ping.ts';
 import { temporaryState } from './fixtures.ts';
@@ -33,6 +34,40 @@ async function startUser(): Promise<{ child: ChildProcess; serverPid: string }> 
 async function serverPid(socketPath: string): Promise<string> {
   await using redis = await connectRedis({ kind: 'embedded', socketPath }, 'test');
   return /^process_id:(\d+)/m.exec(await redis.client.info('server'))?.[1] ?? '';
+}
+
+/** Process ids of all servers on this state folder, whether or not the socket still leads to them. */
+function serversOf({ redis }: State): string[] {
+  return readdirSync('/proc').filter((pid) => {
+    try {
+      // the server replaces its arguments by a title that names the socket
+      return /redis|valkey/.test(readlinkSync(`/proc/${pid}/exe`)) && readlinkSync(`/proc/${pid}/cwd`) === redis;
+    } catch {
+      return false; // not a process, or gone
+    }
+  });
+}
+
+/** Looks at each turn of the event loop; the test's own time limit ends it. */
+async function until<T>(look: () => T | undefined): Promise<T> {
+  for (;;) {
+    const seen = look();
+    if (seen !== undefined) return seen;
+    await setImmediate();
+  }
+}
+
+/** Two keys, written and closed. @returns the append-only file that holds them */
+async function writtenLog(): Promise<string> {
+  {
+    await using mine = await acquireEmbedded(state, never);
+    await using redis = await connectRedis({ kind: 'embedded', socketPath: mine.socketPath }, 'test');
+    await redis.client.set('one', '1');
+    await redis.client.set('two', '2');
+  }
+  const folder = path.join(state.redis, 'appendonlydir');
+  const name = (await readdir(folder)).find((file) => file.endsWith('.incr.aof'));
+  return path.join(folder, name ?? '');
 }
 
 describe('the embedded server', () => {
@@ -88,35 +123,65 @@ describe('the embedded server', () => {
     await mine[Symbol.asyncDispose]();
   });
 
+  test('a server that is busy is waited for: never a second one on the same files', async () => {
+    await using mine = await acquireEmbedded(state, never);
+    const pid = await serverPid(mine.socketPath);
+    process.kill(Number(pid), 'SIGSTOP');
+    try {
+      await expect(acquireEmbedded(state, AbortSignal.timeout(3000))).rejects.toThrow(/timeout/);
+      expect(serversOf(state)).toEqual([pid]);
+    } finally {
+      process.kill(Number(pid), 'SIGCONT');
+    }
+    await using other = await acquireEmbedded(state, never);
+    expect(await serverPid(other.socketPath)).toBe(pid);
+  });
+
+  test('a start that is given up leaves no server behind', async () => {
+    // stopped as soon as it is there, so that it is certainly not ready when we give up
+    const stop = new AbortController();
+    const failed = acquireEmbedded(state, stop.signal).catch(String);
+    const [pid] = await until(() => (serversOf(state).length > 0 ? serversOf(state) : undefined));
+    process.kill(Number(pid), 'SIGSTOP');
+    stop.abort(new Error('given up'));
+    expect(await failed).toBe('Error: given up');
+    process.kill(Number(pid), 'SIGCONT');
+    await until(() => (serversOf(state).length === 0 ? true : undefined));
+    expect(await readdir(path.join(state.redis, 'users'))).toEqual([]);
+    await using after = await acquireEmbedded(state, never);
+    expect(await ping(after.socketPath)).toBe(true);
+  });
+
+  test('a file cut short by a power cut is taken up to where it is whole', async () => {
+    const file = await writtenLog();
+    await truncate(file, (await stat(file)).size - 3);
+    await using again = await acquireEmbedded(state, never);
+    await using redis = await connectRedis({ kind: 'embedded', socketPath: again.socketPath }, 'test');
+    expect(await redis.client.mget('one', 'two')).toEqual(['1', null]);
+  });
+
+  test('a file damaged in its middle: the line names the server’s log', async () => {
+    const file = await writtenLog();
+    await writeFile(file, (await readFile(file, 'latin1')).replace('$3\r\none', '$x\r\none'), 'latin1');
+    await expect(acquireEmbedded(state, never)).rejects.toThrow(/did not start.*redis\/redis\.log/);
+    await expect(acquireEmbedded(state, never)).rejects.toBeInstanceOf(UnavailableError);
+    expect(await readdir(path.join(state.redis, 'users'))).toEqual([]);
+  });
+
+  test('its folder is private, also one that was there before', async () => {
+    await mkdir(state.redis, { mode: 0o755 });
+    await using _ = await acquireEmbedded(state, never);
+    expect((await stat(state.redis)).mode & 0o777).toBe(0o700);
+  });
+
+  test('no binary: one line with the command to install it', async () => {
+    await expect(acquireEmbedded(state, never, [])).rejects.toThrow(
+      /^no redis-server or valkey-server here: apt-get install redis-tools \(Debian 12\) or valkey-server/,
+    );
+  });
+
   test('a path too long for a socket is one clear line', async () => {
     const long = stateAt(path.join(state.root, 'x'.repeat(100)));
     await expect(acquireEmbedded(long, never)).rejects.toThrow(/too long.*107 bytes; set GOLDBED_STATE/);
-  });
-});
-
-describe('a configured server', () => {
-  const unsafe: [string, string, RegExp][] = [
-    ['maxmemory-policy', 'allkeys-lru', /maxmemory-policy is allkeys-lru, expected noeviction \(--allow-unsafe-redis/],
-    ['appendonly', 'no', /appendonly is no, expected yes/],
-  ];
-  test.each(unsafe)('%s %s is refused, unless overridden', async (setting, value, message) => {
-    await using server = await acquireEmbedded(state, never);
-    {
-      await using redis = await connectRedis({ kind: 'embedded', socketPath: server.socketPath }, 'test');
-      await redis.client.config('SET', setting, value);
-    }
-    const target = { kind: 'url', url: server.socketPath, allowUnsafe: false } as const;
-    await expect(connectRedis(target, 'test')).rejects.toThrow(message);
-    await using accepted = await connectRedis({ ...target, allowUnsafe: true }, 'test');
-    expect(await accepted.client.ping()).toBe('PONG');
-  });
-
-  test('one that is not there is named, without its password', async () => {
-    const target = { kind: 'url', url: 'redis://user:hush@127.0.0.1:1/', allowUnsafe: false } as const;
-    const failure = await connectRedis(target, 'test').catch((error: unknown) => error);
-    expect(failure).toBeInstanceOf(UnavailableError);
-    expect(String(failure)).toMatch(/redis:\/\/127\.0\.0\.1:1\/ cannot be used/);
-    expect(String(failure)).not.toContain('hush');
-    expect(redact('rediss://a:b@c/')).toBe('rediss://c/');
   });
 });

@@ -1,9 +1,14 @@
 /** The write lease of an image: one holder, fences that only grow, and a holder that learns of its loss. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { redisLeases, showLease } from '../../src/golden/lease.ts';
 import { LeaseLost } from '../../src/protocol/errors.ts';
 import { GoldenRefusal } from '../../src/protocol/testbed.ts';
+import { connectRedis } from '../../src/redis/connect.ts';
 import { startTestRedis, type TestRedis } from './fixtures.ts';
+import { startLosingProxy } from './losing-proxy.ts';
 
 let server: TestRedis;
 const never = new AbortController().signal;
@@ -71,6 +76,70 @@ test('while Redis does not answer, the local clock ends the lease', async () => 
     process.kill(pid, 'SIGCONT');
   }
   await lease[Symbol.asyncDispose]();
+});
+
+test('a holder stopped for longer than its lease lives is told, and the next has a greater fence', async () => {
+  const script = fileURLToPath(new URL('hold-lease.ts', import.meta.url));
+  const args = ['--import', 'tsx', script, server.socketPath, 'stopped', '400'];
+  const holder = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const lines: string[] = [];
+  const next = async (): Promise<string> => String((await once(holder.stdout, 'data'))[0]).trim();
+  lines.push(await next());
+  holder.kill('SIGSTOP');
+  await using mine = await leases().acquire('stopped', 0, never); // waits until it has run out
+  const said = next();
+  holder.kill('SIGCONT');
+  lines.push(await said);
+  await once(holder, 'exit');
+  expect(lines).toEqual(['1', 'LeaseLost']);
+  expect(mine.fence).toBeGreaterThan(1);
+  expect(mine.signal.aborted).toBe(false);
+  expect(await showLease(server.redis, 'stopped')).toMatchObject({ owner: 'me', fence: mine.fence });
+});
+
+test('of many contenders one holds at a time, and fences grow in the order of holding', async () => {
+  const fences: number[] = [];
+  let holding = 0;
+  await Promise.all(
+    Array.from({ length: 5 }, async () => {
+      await using lease = await leases().acquire('many', 0, never);
+      holding += 1;
+      expect(holding).toBe(1);
+      fences.push(lease.fence);
+      await server.redis.client.ping();
+      holding -= 1;
+    }),
+  );
+  expect(fences).toEqual(fences.toSorted((a, b) => a - b));
+  expect(new Set(fences).size).toBe(5);
+});
+
+test('a reply that is lost: the lease is ours at once, not somebody’s until it runs out', async () => {
+  await using proxy = await startLosingProxy(server.socketPath);
+  await using far = await connectRedis({ kind: 'embedded', socketPath: proxy.socketPath }, 'test');
+  const lost = proxy.loseReplyTo(/eval/i);
+  await using lease = await redisLeases(far, { owner: 'far', wait: 0 }).acquire('lost', 0, never);
+  await lost;
+  expect(await showLease(server.redis, 'lost')).toMatchObject({ owner: 'far', fence: lease.fence });
+});
+
+test('while Redis does not answer, asking can be given up, and ending does not hang', async () => {
+  await using other = await startTestRedis();
+  const held = await redisLeases(other.redis, { owner: 'me' }).acquire('i', 0, never);
+  const pid = Number(/^process_id:(\d+)/m.exec(await other.redis.client.info('server'))?.[1]);
+  process.kill(pid, 'SIGSTOP');
+  const stop = new AbortController();
+  try {
+    const asking = redisLeases(other.redis, { owner: 'me' }).acquire('j', 0, stop.signal);
+    stop.abort(new Error('enough'));
+    await expect(asking).rejects.toThrow('enough');
+    await held[Symbol.asyncDispose]();
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
+  // the server has carried out both by now, and the lease that nobody waited for was let go
+  await using after = await redisLeases(other.redis, { owner: 'me', wait: 2000 }).acquire('j', 0, never);
+  expect(after.fence).toBe(2);
 });
 
 test('waiting ends with the signal', async () => {

@@ -8,9 +8,11 @@ import { LeaseLost, TestbedError, UsageError } from '../../src/protocol/errors.t
 import { failureError, failureOf } from '../../src/protocol/failure.ts';
 import { enqueue } from '../../src/producer/enqueue.ts';
 import { cancelRun, findRun, listRuns, showRun, waitFor } from '../../src/producer/runs.ts';
+import { nudge, subscribeNudges } from '../../src/redis/nudges.ts';
 import { Claims, type Claimed } from '../../src/worker/claims.ts';
 import { openJournal } from '../../src/worker/journal.ts';
 import { recover } from '../../src/worker/recover.ts';
+import { keepRenewed } from '../../src/worker/renewal.ts';
 import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
 
 let server: TestRedis;
@@ -59,6 +61,7 @@ describe('enqueue', () => {
     const request = fresh();
     const all = await Promise.all(Array.from({ length: 20 }, () => enqueue(server.redis, request, 'amd64')));
     expect(new Set(all.map(({ runId }) => runId)).size).toBe(1);
+    expect(all.filter(({ state }) => state === 'new')).toHaveLength(1);
     await (await claim()).complete(outcome());
     expect(await claims.claim(buildKey)).toBeUndefined();
   });
@@ -168,6 +171,70 @@ describe('runs', () => {
     await expect(cancelRun(server.redis, second.runId, 'again')).rejects.toBeInstanceOf(UsageError);
   });
 
+  test('one that was cancelled while it ran is cancelled, with the reason; asking again makes a new one', async () => {
+    const request = fresh();
+    const { runId } = await enqueue(server.redis, request, 'amd64');
+    const claimed = await claim();
+    await using nudges = await subscribeNudges(server.redis);
+    using renewal = keepRenewed(claimed, server.redis, nudges, never);
+    const stopped = once(renewal.signal, 'abort');
+    await cancelRun(server.redis, runId, 'enough');
+    await stopped;
+    const { reason } = renewal.signal as { reason: Error };
+    expect(reason).toMatchObject({ name: 'Interruption', reason: 'cancelled' });
+    await claimed.fail(failureError(failureOf(reason), reason), { retry: false });
+    const run = await showRun(server.redis, runId);
+    expect(run).toMatchObject({ state: 'cancelled', failure: { class: 'interrupted', message: 'enough' } });
+    expect(run.finished).toBeGreaterThanOrEqual(run.started ?? Infinity);
+    expect(await enqueue(server.redis, request, 'amd64', { reuse: true })).toEqual({
+      runId: `${runId}-2`,
+      state: 'new',
+    });
+    await (await claim()).complete(outcome());
+  });
+
+  test('one that failed is not reused', async () => {
+    const request = fresh();
+    const { runId } = await enqueue(server.redis, request, 'amd64');
+    const error = new UsageError('x', 'no such thing');
+    await (await claim()).fail(failureError(failureOf(error), error), { retry: false });
+    expect((await enqueue(server.redis, request, 'amd64', { reuse: true })).runId).toBe(`${runId}-2`);
+    await (await claim()).complete(outcome());
+  });
+
+  test('waiting does without nudges, and ends with the signal', async () => {
+    const { runId } = await enqueue(server.redis, fresh(), 'amd64');
+    const stop = new AbortController();
+    const waiting = waitFor(server.redis, runId, stop.signal, () => stop.abort(new Error('detached')));
+    await expect(waiting).rejects.toThrow('detached');
+    const mute = waitFor(server.redis, runId, never, async () => {
+      const claimed = await claims.claim(buildKey);
+      if (claimed === undefined) return;
+      await server.redis.client.call('CLIENT', 'KILL', 'TYPE', 'pubsub'); // what is said next is heard by nobody
+      await claimed.complete(outcome());
+    });
+    expect((await mute).state).toBe('completed');
+  });
+
+  test('waiting can be given up while Redis does not answer', async () => {
+    await using other = await startTestRedis();
+    const { runId } = await enqueue(other.redis, fresh(), 'amd64');
+    const pid = Number(/^process_id:(\d+)/m.exec(await other.redis.client.info('server'))?.[1]);
+    const stop = new AbortController();
+    const looked = new Promise<void>((resolve) => {
+      void waitFor(other.redis, runId, stop.signal, () => resolve()).catch(() => {});
+    });
+    await looked;
+    process.kill(pid, 'SIGSTOP');
+    try {
+      const waiting = waitFor(other.redis, runId, stop.signal);
+      stop.abort(new Error('detached'));
+      await expect(waiting).rejects.toThrow('detached');
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
+  });
+
   test('are found by the beginning of their id; of one request the latest', async () => {
     const { runId } = await enqueue(server.redis, fresh(), 'amd64');
     await (await claim()).complete(outcome());
@@ -175,6 +242,35 @@ describe('runs', () => {
     await expect(findRun(server.redis, 'zzz')).rejects.toThrow(/no job with an id that begins with "zzz"/);
     await expect(findRun(server.redis, 'b')).rejects.toThrow(/beginning of several/);
     expect((await listRuns(server.redis))[0]?.id).toBe(runId);
+  });
+});
+
+describe('nudges', () => {
+  test('what another program says on the channel is ignored', async () => {
+    await using nudges = await subscribeNudges(server.redis);
+    const heard: unknown[] = [];
+    const last = new Promise<void>((resolve) => {
+      nudges.listen((said) => {
+        heard.push(said);
+        resolve();
+      });
+    });
+    for (const said of ['', 'hello', '{', '{"enqueued":7}', '{"enqueued":"x","more":1}', 'null', '[]']) {
+      await server.redis.client.publish(server.redis.keys.nudges, said);
+    }
+    await nudge(server.redis, { enqueued: 'well.formed' });
+    await last;
+    expect(heard).toEqual([{ enqueued: 'well.formed' }]);
+  });
+
+  test('are heard again after the connection broke', async () => {
+    await using nudges = await subscribeNudges(server.redis);
+    const heard = new Promise<unknown>((resolve) => void nudges.listen(resolve));
+    await server.redis.client.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    let stop = false;
+    void heard.then(() => (stop = true));
+    while (!stop) await nudge(server.redis, { ended: 'x' });
+    expect(await heard).toEqual({ ended: 'x' });
   });
 });
 
