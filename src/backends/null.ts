@@ -2,10 +2,11 @@
 import type { Argv, TestbedSource, Testbed } from '../protocol/testbed.ts';
 
 /**
- * The status 255 becomes 253, as in the servers that run commands through ssh or docker; the shell stays for that. Needs
- * no environment.
+ * The status 255 becomes 253, as in the servers that run commands through ssh or docker; the shell stays for that. env(1)
+ * keeps the shell from taking `echo` or `exit` for one of its own. Needs no environment.
  */
-const auxverb: Argv = ['/bin/sh', '-c', '"$@"; code=$?; [ $code -ne 255 ] || code=253; exit $code', 'sh'];
+const script = '/usr/bin/env -- "$@"; code=$?; [ $code -ne 255 ] || code=253; exit $code';
+const auxverb: Argv = ['/bin/sh', '-c', script, 'sh'];
 
 export function nullSource(uid: number): TestbedSource {
   const traits = uid === 0 ? (['root-on-testbed'] as const) : [];

@@ -11,7 +11,7 @@ import { GoldenRefusal } from '../protocol/testbed.ts';
 import { readClaim, withImageLock, writeClaim } from './claim.ts';
 import type { ImageLayout, ImageStore } from './layout.ts';
 import { writePin } from './pins.ts';
-import { publish, type PublishDetails, type Writer } from './publish.ts';
+import { publish, takenOver, type PublishDetails, type Writer } from './publish.ts';
 import type { GenerationRecord } from './record.ts';
 import { entries, generationNumbers, headGeneration, readGeneration } from './store.ts';
 
@@ -28,6 +28,11 @@ export interface Candidate extends AsyncDisposable {
   readonly layerDirectory: string;
   /** @throws {GoldenRefusal} `golden-changed` when somebody else took over or published; else the old image is intact */
   publish(details: PublishDetails, signal: AbortSignal): Promise<GenerationRecord>;
+  /**
+   * The error to tell instead of one that the work met: a newer writer takes the directory away, and then anything in it
+   * fails in any way, but what happened is `golden-changed`. The error itself when nobody took over.
+   */
+  explain(error: unknown): Promise<unknown>;
 }
 
 /** @throws {GoldenRefusal} `golden-locked` when a writer with this or a later fence has registered */
@@ -41,14 +46,23 @@ export async function beginWrite(
   const begun = await withImageLock(store, image, ({ layout }) => register(store, layout, writer), signal);
   const { layout, base, directory, generation, unpin } = begun;
   const layerDirectory = path.join(directory, 'layer');
+  const write = { store, layout, writer, base, generation, directory, layerDirectory, started };
+  const explain = async (error: unknown): Promise<unknown> =>
+    error instanceof GoldenRefusal ? error : ((await takenOver(layout, writer)) ?? error);
   return {
     fence: writer.fence,
     base,
     generation,
     directory,
     layerDirectory,
-    publish: (details, stop) =>
-      publish({ store, layout, writer, base, generation, directory, layerDirectory, started }, details, stop),
+    explain,
+    async publish(details, stop) {
+      try {
+        return await publish(write, details, stop);
+      } catch (error) {
+        throw await explain(error);
+      }
+    },
     async [Symbol.asyncDispose]() {
       await unpin?.();
       await discard(directory, store.trash);

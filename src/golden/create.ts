@@ -100,8 +100,13 @@ async function make(
   const stop = AbortSignal.any([signal, lease.signal]);
   await using candidate = await beginWrite(store, image, { fence: lease.fence, by: tools.by }, stop);
   if (strategy === 'create' && candidate.base !== undefined) throw exists(image);
-  await fill(plan, candidate, tools, stop);
-  const verified = [...bootstrapChecks, ...(await opened(candidate, tools, stop))];
+  const verified = [...bootstrapChecks];
+  try {
+    await fill(plan, candidate, tools, stop);
+    verified.push(...(await opened(candidate, tools, stop)));
+  } catch (error) {
+    throw await candidate.explain(error);
+  }
   const details = {
     strategy,
     recipe: plan.recipe,

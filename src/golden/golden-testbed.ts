@@ -61,12 +61,13 @@ async function commitAndClose(write: GoldenWrite, dispose: () => Promise<void>, 
 
 /** @throws {GoldenRefusal} for whatever goes wrong, except the signal's own reason: nothing was published then */
 async function commit(write: GoldenWrite, signal: AbortSignal): Promise<void> {
-  const { lease, options } = write;
+  const { candidate, lease, options } = write;
   try {
     const record = await verifyAndPublish(write, AbortSignal.any([signal, lease.signal]));
     options.onPublished?.(refOf(record));
-  } catch (error) {
+  } catch (cause) {
     signal.throwIfAborted();
+    const error = await candidate.explain(cause);
     if (error instanceof GoldenRefusal) throw error;
     if (lease.signal.aborted) {
       const message = `${options.image} was not written: ${messageOf(lease.signal.reason)}`;

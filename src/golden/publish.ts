@@ -9,7 +9,7 @@ import path from 'node:path';
 import { check } from '../exec/run.ts';
 import { discard } from '../exec/trash.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
-import { readClaim, withImageLock, writeClaim, type LockedImage } from './claim.ts';
+import { readClaim, withImageLock, writeClaim, type Claim, type LockedImage } from './claim.ts';
 import { digestLayer, dropSockets } from './digest.ts';
 import { pointDurably, syncFolder } from './durable.ts';
 import { flatten, maxLayers } from './flatten.ts';
@@ -95,12 +95,7 @@ async function commit({ layout, lost }: LockedImage, write: Write, assembled: st
   const { writer, generation } = write;
   await writer.reached?.('locked');
   const claim = await readClaim(layout);
-  if (claim === undefined || claim.fence !== writer.fence) {
-    throw refused(
-      layout,
-      `${claim?.owner.by ?? 'somebody'} has taken over writing it (fence ${claim?.fence ?? 'lost'})`,
-    );
-  }
+  if (claim?.fence !== writer.fence) throw refusedTo(layout, claim);
   const head = await headGeneration(layout);
   if (head !== write.base?.generation)
     throw refused(layout, `its current generation became ${head ?? 'none'} meanwhile`);
@@ -116,6 +111,12 @@ async function commit({ layout, lost }: LockedImage, write: Write, assembled: st
   // published: a claim that stays announced is put right by whoever locks the image next
   await writeClaim(layout, claim).catch(() => {});
   await writer.reached?.('settled');
+}
+
+/** Undefined while the claim is the writer's; else the refusal that names who has it. */
+export async function takenOver(layout: ImageLayout, writer: Writer): Promise<GoldenRefusal | undefined> {
+  const claim = await readClaim(layout);
+  return claim?.fence === writer.fence ? undefined : refusedTo(layout, claim);
 }
 
 /** The layer to publish and those below it: the whole stack in one, where it would become too deep. */
@@ -162,6 +163,11 @@ function describe(write: Write, details: PublishDetails, layers: readonly Layer[
     sources: details.sources,
     verified: details.verified,
   });
+}
+
+function refusedTo(layout: ImageLayout, claim: Claim | undefined): GoldenRefusal {
+  const [by, fence] = [claim?.owner.by ?? 'somebody', claim?.fence ?? 'lost'];
+  return refused(layout, `${by} has taken over writing it (fence ${fence})`);
 }
 
 function refused(layout: ImageLayout, why: string): GoldenRefusal {

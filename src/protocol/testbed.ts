@@ -91,6 +91,8 @@ export interface Channel {
   readonly exited: Promise<ServerExit>;
   /** Asks the server to clean up and end, as SIGTERM would. Idempotent. */
   readonly terminate: () => void;
+  /** The end of what it said on standard error, for error messages; may be empty. */
+  readonly lastWords?: () => string;
 }
 
 /** Something that speaks adt-virt: native backends and foreign programs alike. All that the worker sees. */

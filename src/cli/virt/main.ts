@@ -1,7 +1,7 @@
 /** `goldbed-virt BACKEND ARGUMENT...`: an adt-virt server on standard input and output, for stock clients. */
 import { messageOf } from '../../protocol/errors.ts';
 import { attach } from '../../protocol/adt-virt/attach.ts';
-import { serve } from '../../protocol/adt-virt/server.ts';
+import { ReaderGone, serve } from '../../protocol/adt-virt/server.ts';
 import type { VirtBackend } from './sources.ts';
 import { terminalShell } from './terminal-shell.ts';
 
@@ -9,6 +9,7 @@ import { terminalShell } from './terminal-shell.ts';
 export async function virtMain(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const [name = '', ...rest] = args;
   const [socketPath] = rest;
+  process.stderr.on('error', () => {}); // a log that nobody reads must not keep us from cleaning up
   if (name === 'attach' && socketPath !== undefined && rest.length === 1) {
     return attach(socketPath, process.stdin, process.stdout, process.stderr);
   }
@@ -47,23 +48,21 @@ async function run(
     const missing = await backend.unavailable();
     if (missing !== undefined) return fail(missing);
     const io = { input: process.stdin, output: process.stdout, log };
-    const shell = terminalShellFor(log);
+    const shell = terminalShell(log, stop.signal);
     const status = await serve(io, source, { copyTimeout, signal: stop.signal, shell });
     // what killed sessions left; last, so that nobody waits for it
     await backend.reap().catch((error: unknown) => log(`goldbed-virt: cannot clean up: ${messageOf(error)}`));
     return status;
   } catch (error) {
     if (died !== undefined) await dieBy(died);
+    if (error instanceof ReaderGone) await dieBy('SIGPIPE');
     return fail(messageOf(error));
   }
 }
 
-function terminalShellFor(say: (line: string) => void): NonNullable<Parameters<typeof serve>[2]['shell']> {
-  return (testbed, directory, environment) => terminalShell(testbed, directory, environment, say);
-}
-
 /** The signal arrives a moment later: nothing else may end the process meanwhile. */
 async function dieBy(signal: NodeJS.Signals): Promise<never> {
+  process.on(signal, () => {}); // Node ignores SIGPIPE; a handler that is set and removed leaves the system's default
   process.removeAllListeners(signal);
   process.kill(process.pid, signal);
   return new Promise<never>(() => void setInterval(() => {}, 1000));

@@ -25,8 +25,12 @@ export async function listen(socketPath: string, channel: Channel, tap: Tap): Pr
     }
     client = socket;
     socket.on('error', () => {}); // the end of the stream tells
-    void relayCommands(socket, channel, tap);
-    void relayReplies(channel, socket, tap);
+    // a client's endless line, or a server's, is the end of this session and of nothing else
+    void relayCommands(socket, channel, tap).catch(() => channel.toServer.end());
+    void relayReplies(channel, socket, tap).catch(() => {
+      channel.terminate();
+      socket.destroy();
+    });
   });
   server.listen(socketPath);
   await once(server, 'listening');

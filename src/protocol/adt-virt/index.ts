@@ -4,7 +4,7 @@ export { startChildServer, type ChildServerOptions } from './child-server.ts';
 export { startInProcess, type InProcessOptions } from './pair.ts';
 export { ProtocolError } from './protocol-error.ts';
 export type { ServerOptions } from './served-testbed.ts';
-export { serve, type ServerIo } from './server.ts';
+export { ReaderGone, serve, type ServerIo } from './server.ts';
 export { CopyError, Session, type SessionOptions } from './session.ts';
 export { decodeArgv, decodeWord, encodeArgv, encodeWord } from './words.ts';
 export {

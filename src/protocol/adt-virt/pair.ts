@@ -1,7 +1,7 @@
 /** A server in this process: both ends of the wire, joined by streams. */
 import { PassThrough } from 'node:stream';
 import type { Channel, ServerExit, TestbedSource } from '../testbed.ts';
-import { serve } from './server.ts';
+import { ReaderGone, serve } from './server.ts';
 
 export interface InProcessOptions {
   /** Seconds for one copy; 0 for no limit. */
@@ -19,7 +19,7 @@ export function startInProcess(source: TestbedSource, options: InProcessOptions)
   const io = { input: toServer, output: fromServer, log: options.log };
   const exited = serve(io, source, { copyTimeout: options.copyTimeout, signal }).then(
     (code): ServerExit => ({ kind: 'code', code }),
-    (): ServerExit => ({ kind: 'signal', signal: 'SIGTERM' }),
+    (error: unknown): ServerExit => ({ kind: 'signal', signal: error instanceof ReaderGone ? 'SIGPIPE' : 'SIGTERM' }),
   );
   void exited.then(() => fromServer.end());
   return { toServer, fromServer, exited, terminate: () => stop.abort(new Error('terminated')) };

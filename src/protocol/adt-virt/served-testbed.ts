@@ -1,6 +1,6 @@
 /** The one testbed of a server: its state, and the changes that the verbs make to it. */
 import { messageOf } from '../errors.ts';
-import type { GoldenTestbed, Testbed, TestbedSource } from '../testbed.ts';
+import { GoldenRefusal, type GoldenTestbed, type Testbed, type TestbedSource } from '../testbed.ts';
 import { ProtocolError } from './protocol-error.ts';
 import { makeScratch, removeScratch } from './scratch.ts';
 
@@ -70,13 +70,13 @@ export class ServedTestbed {
   /** Whatever happens, the testbed is closed afterwards. @throws {GoldenRefusal} */
   async commit(): Promise<void> {
     if (this.state.name !== 'golden') throw new ProtocolError('commit-golden when no golden image is open');
-    const { testbed, scratch } = this.state;
+    const { testbed } = this.state;
     try {
-      await removeScratch(testbed, scratch, this.options.signal);
+      await this.#removeOwn(this.state);
       await testbed.commit(this.options.signal);
     } finally {
       this.state = { name: 'closed' };
-      await testbed[Symbol.asyncDispose]();
+      await this.#closeAfterCommit(testbed);
     }
   }
 
@@ -95,6 +95,26 @@ export class ServedTestbed {
     } catch (error) {
       this.log(`goldbed-virt: failure: close: ${messageOf(error)}`);
       return false;
+    }
+  }
+
+  /** What the server has put there must not become part of the image. @throws {GoldenRefusal} */
+  async #removeOwn({ testbed, scratch }: { readonly testbed: Testbed; readonly scratch: string }): Promise<void> {
+    const { signal } = this.options;
+    try {
+      await removeScratch(testbed, scratch, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw new GoldenRefusal('commit-failed', `cannot remove ${scratch}: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  /** The outcome of the commit is the one to tell: what was published stands. */
+  async #closeAfterCommit(testbed: GoldenTestbed): Promise<void> {
+    try {
+      await testbed[Symbol.asyncDispose]();
+    } catch (error) {
+      this.log(`goldbed-virt: close after commit: ${messageOf(error)}`);
     }
   }
 

@@ -21,9 +21,14 @@ export interface ServerIo {
   readonly log: (line: string) => void;
 }
 
+/** Nobody reads the replies any more. A stock server dies of SIGPIPE then; Node ignores that signal. */
+export class ReaderGone extends Error {
+  override readonly name = 'ReaderGone';
+}
+
 /**
  * Serves one client to its end. @returns the exit status: 0 after `quit`, 12 for a protocol error or the end of input, 16
- * when something else failed. @throws the signal's reason, after the testbed was closed
+ * when something else failed. @throws the signal's reason, or {ReaderGone}, after the testbed was closed
  */
 export async function serve(io: ServerIo, source: TestbedSource, options: ServerOptions): Promise<number> {
   const testbed = new ServedTestbed(source, options, io.log);
@@ -33,6 +38,7 @@ export async function serve(io: ServerIo, source: TestbedSource, options: Server
   } catch (error) {
     await testbed.cleanUp();
     options.signal.throwIfAborted();
+    if (error instanceof ReaderGone) throw error;
     return report(error, io.log);
   }
   return (await testbed.cleanUp()) ? status : 12;
@@ -40,15 +46,17 @@ export async function serve(io: ServerIo, source: TestbedSource, options: Server
 
 async function converse({ input, output }: ServerIo, testbed: ServedTestbed): Promise<number> {
   const lines = new LineReader(input);
+  const { signal } = testbed.options;
   output.on('error', () => {}); // each write hears of it by itself
-  await send(output, 'ok');
+  const reply = (line: string): Promise<void> => abortable(send(output, line), signal);
+  await reply('ok');
   for (;;) {
-    const next = await abortable(lines.next(), testbed.options.signal);
+    const next = await abortable(lines.next(), signal);
     if (next === undefined) throw new ProtocolError('end of file - caller quit?');
     const { word, verb, args } = parseCommand(next.line);
     // no reply to `quit`: autopkgtest has closed its end, and would take the error for ours
     if (word === 'quit') return 0;
-    await send(output, await answer(testbed, verb, args));
+    await reply(await answer(testbed, verb, args));
     if (next.partial) throw new ProtocolError('end of file - caller quit?');
   }
 }
@@ -59,7 +67,7 @@ function parseCommand(line: string): { word: string; verb: Verb; args: readonly 
   if (written === undefined) throw new ProtocolError('empty commands are not permitted');
   const word = written.replaceAll('-', '_');
   const verb = verbs.get(word);
-  if (verb === undefined) throw new ProtocolError(`unknown command \`${written}'`);
+  if (verb === undefined) throw new ProtocolError(`unknown command \`${written.slice(0, 100)}'`);
   const [least, most] = verb.args;
   if (args.length < least) throw new ProtocolError(`too few arguments to command \`${written}'`);
   if (args.length > most) throw new ProtocolError(`too many arguments to command \`${written}'`);
@@ -77,10 +85,13 @@ async function answer(testbed: ServedTestbed, verb: Verb, args: readonly string[
   }
 }
 
-/** @throws an EPIPE error when the reader has gone, as SIGPIPE would end a stock server */
-async function send(output: Writable, reply: string): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    output.write(`${reply}\n`, (error) => (error ? reject(error) : resolve()));
+/** @throws {ReaderGone} */
+function send(output: Writable, reply: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    output.write(`${reply}\n`, (error) => {
+      if (error) reject(new ReaderGone(error.message, { cause: error }));
+      else resolve();
+    });
   });
 }
 

@@ -2,7 +2,7 @@
  * The client's side of adt-virt: one conversation with one server, over any channel. Commands are sent one at a time.
  * Every answer that is not the one expected is a typed error that names the command and the answer.
  */
-import { TestbedError, type TestbedStep } from '../errors.ts';
+import { messageOf, TestbedError, type TestbedStep } from '../errors.ts';
 import { GoldenRefusal, type Argv, type Channel, type GoldenRefusalWord, type ServerExit } from '../testbed.ts';
 import { LineReader } from './wire.ts';
 import { decodeArgv, decodeWord, encodeWord } from './words.ts';
@@ -12,6 +12,8 @@ export interface SessionOptions {
   readonly backend: string;
   /** Milliseconds that a server gets to end after `quit`, and again after it was terminated; default 30 s. */
   readonly grace?: number;
+  /** Milliseconds that a session which is disposed of while open gets for `close`; default 5 minutes. */
+  readonly closeLimit?: number;
 }
 
 /** A copy that failed or took too long; the session goes on. */
@@ -120,7 +122,12 @@ export class Session implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#open) await this.close().catch(() => {}); // quit, or its death, closes as well
+    // quit, or its death, closes as well; a server that is stuck must not keep us
+    if (this.#open)
+      await within(
+        this.close().catch(() => {}),
+        this.#options.closeLimit ?? 300_000,
+      );
     await this.#end();
   }
 
@@ -169,32 +176,33 @@ export class Session implements AsyncDisposable {
     const answer = await this.#read(step, verb);
     const [first, ...results] = answer.split(' ').filter(Boolean);
     if (first === 'ok') return results;
-    if (first !== undefined && goldenWords.includes(first)) {
+    if (first !== undefined && goldenWords.includes(first) && verb.endsWith('-golden')) {
       throw new GoldenRefusal(first as GoldenRefusalWord, `${verb}: the server answered ${answer}`);
     }
-    if (answer === 'timeout' || answer === 'copy-failed') {
+    if (step === 'copy' && (answer === 'timeout' || answer === 'copy-failed')) {
       throw new CopyError(answer, this.#options.backend, `${words.join(' ')}: ${answer}`);
     }
     throw this.#unexpected(step, verb, answer);
   }
 
   async #read(step: TestbedStep, verb: string): Promise<string> {
-    const next = await this.#lines.next();
+    const next = await this.#lines.next().catch((error: unknown) => {
+      throw this.#error(step, `${verb}: ${messageOf(error)}`, error);
+    });
     if (next !== undefined && !next.partial) return next.line;
     if (next !== undefined) throw this.#unexpected(step, verb, next.line);
     const exit = await within(this.#channel.exited, this.#grace());
-    throw this.#error(
-      step,
-      `${verb}: the server ended${exit === undefined ? '' : ` with ${exitText(exit)}`} instead of answering`,
-    );
+    const how = exit === undefined ? '' : ` with ${exitText(exit)}`;
+    const words = this.#channel.lastWords?.() ?? '';
+    throw this.#error(step, `${verb}: the server ended${how} instead of answering${words && `: ${words}`}`);
   }
 
   #unexpected(step: TestbedStep, verb: string, answer: string): TestbedError {
     return this.#error(step, `${verb}: the server answered "${answer.slice(0, 200)}"`);
   }
 
-  #error(step: TestbedStep, message: string): TestbedError {
-    return new TestbedError(step, this.#options.backend, message);
+  #error(step: TestbedStep, message: string, cause?: unknown): TestbedError {
+    return new TestbedError(step, this.#options.backend, message, { cause });
   }
 }
 

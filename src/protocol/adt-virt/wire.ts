@@ -14,7 +14,10 @@ export class LineTooLong extends Error {
  */
 export class LineReader {
   readonly #input: AsyncIterator<Buffer>;
-  #chunks: Buffer[] = [];
+  /** What is left of the newest chunk. */
+  #chunk: Buffer = Buffer.alloc(0);
+  /** The beginning of the current line, from the chunks before: no newline in them. */
+  #begun: Buffer[] = [];
   #size = 0;
   #ended = false;
 
@@ -25,39 +28,32 @@ export class LineReader {
   /** Undefined at the end of the stream, also if it broke. @throws {LineTooLong} */
   async next(): Promise<{ readonly line: string; readonly partial: boolean } | undefined> {
     for (;;) {
-      const line = this.#take();
-      if (line !== undefined) return { line, partial: false };
-      if (this.#ended) return this.#rest();
+      const end = this.#chunk.indexOf(10);
+      this.#begin(end === -1 ? this.#chunk : this.#chunk.subarray(0, end));
+      this.#chunk = this.#chunk.subarray(end === -1 ? this.#chunk.length : end + 1);
+      if (end !== -1) return { line: this.#take(), partial: false };
+      if (this.#ended) return this.#size === 0 ? undefined : { line: this.#take(), partial: true };
       await this.#fill();
     }
   }
 
+  #begin(piece: Buffer): void {
+    if (piece.length === 0) return;
+    this.#begun.push(piece);
+    this.#size += piece.length;
+    if (this.#size > maxLineBytes) throw new LineTooLong(`a line of more than ${maxLineBytes} bytes`);
+  }
+
+  #take(): string {
+    const line = Buffer.concat(this.#begun).toString();
+    this.#begun = [];
+    this.#size = 0;
+    return line;
+  }
+
   async #fill(): Promise<void> {
     const read = await this.#input.next().catch(() => ({ done: true as const, value: undefined }));
-    if (read.done === true) {
-      this.#ended = true;
-      return;
-    }
-    const chunk = Buffer.from(read.value);
-    this.#chunks.push(chunk);
-    this.#size += chunk.length;
-    if (this.#size > maxLineBytes && !chunk.includes(10))
-      throw new LineTooLong(`a line of more than ${maxLineBytes} bytes`);
-  }
-
-  #take(): string | undefined {
-    const last = this.#chunks.at(-1);
-    if (last === undefined || (this.#chunks.length > 1 && !last.includes(10))) return undefined;
-    const all = Buffer.concat(this.#chunks);
-    const end = all.indexOf(10);
-    this.#chunks = [end === -1 ? all : all.subarray(end + 1)];
-    this.#size = this.#chunks[0]?.length ?? 0;
-    return end === -1 ? undefined : all.toString('utf8', 0, end);
-  }
-
-  #rest(): { line: string; partial: true } | undefined {
-    const line = Buffer.concat(this.#chunks).toString();
-    this.#chunks = [];
-    return line === '' ? undefined : { line, partial: true };
+    if (read.done === true) this.#ended = true;
+    else this.#chunk = Buffer.from(read.value);
   }
 }

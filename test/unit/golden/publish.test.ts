@@ -67,13 +67,16 @@ test('a fence counts once, and only if it is greater than all before', async () 
   }
 });
 
-test('of two writers the one with the older fence cannot publish, and its work is removed', async () => {
+test.for([
+  ['does not notice', true],
+  ['fails for want of its folder', false],
+] as const)('of two writers the one with the older fence cannot publish: it %s', async ([, folder]) => {
   await using state = await temporaryState();
   await publishFiles(state, 'sid', { one: '1' });
   await using paused = await beginWrite(state, 'sid', { fence: 2, by: 'paused' });
   await using newer = await beginWrite(state, 'sid', { fence: 3, by: 'newer' });
   expect(existsSync(paused.directory)).toBe(false);
-  await mkdir(paused.layerDirectory, { recursive: true }); // it does not notice
+  if (folder) await mkdir(paused.layerDirectory, { recursive: true });
   await expect(paused.publish(details, never)).rejects.toMatchObject({
     name: 'GoldenRefusal',
     word: 'golden-changed',
