@@ -1,7 +1,7 @@
 /** Section "build": all of a build of hello, by stages, which one and the same code reads off the log as it comes. */
 import { mkdtempSync, readdirSync } from 'node:fs';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { check, run } from '../src/exec/run.ts';
 import { stepsSchema, type Steps } from '../src/protocol/outcome.ts';
 import { sbuildStage, StepClock } from '../src/worker/stages.ts';

@@ -1,7 +1,7 @@
 /** What was measured, raw, in bench/results.json: the report is made from it, and so can any other be. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Steps } from '../src/protocol/outcome.ts';
 
 const series = z.array(z.number());

@@ -4,7 +4,7 @@
  * and configures the archive's own version of each, whatever the mirror has to offer that day.
  */
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { check, run } from '../src/exec/run.ts';
 import { stepsSchema, type Steps } from '../src/protocol/outcome.ts';
 import { goldbed, imageName, runInSession, type BaseImage } from './base-image.ts';

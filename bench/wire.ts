@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { check, run } from '../src/exec/run.ts';
 import { wireClient, type BaseImage } from './base-image.ts';
 import type { Place } from './place.ts';

@@ -1,9 +1,9 @@
 /** Joins images and backends of this host for the worker. */
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import type { Backend } from '../backends/backend.ts';
 import { overlayBackend } from '../backends/overlay/index.ts';
+import { packageFile } from '../exec/package-file.ts';
 import { imageSource, pinGeneration, refOf, type FenceSource } from '../golden/index.ts';
 import { TestbedError } from '../protocol/errors.ts';
 import type { Host } from '../worker/host.ts';
@@ -25,7 +25,7 @@ export function makeHost(
     name: hostname(),
     state,
     socketFolder,
-    virtProgram: fileURLToPath(new URL('../../bin/goldbed-virt', import.meta.url)),
+    virtProgram: packageFile('bin/goldbed-virt'),
     minFreeDisk: settings.worker.minFreeDisk,
     keepGenerations: settings.images.keep,
     async openImage(image, _backend, { runId, kind }) {

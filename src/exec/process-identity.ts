@@ -3,7 +3,7 @@
  * with its start time and the boot it belongs to is not.
  */
 import { readFileSync } from 'node:fs';
-import { z } from 'zod';
+import * as z from 'zod';
 
 export const processIdentitySchema = z.strictObject({
   pid: z.number().int().positive(),

@@ -4,7 +4,7 @@
  * one seen here before, and publishing requires that the claim still be one's own.
  */
 import { mkdir, rm } from 'node:fs/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 import { flock } from '../exec/flock.ts';
 import { processIdentitySchema } from '../exec/process-identity.ts';
 import { discard } from '../exec/trash.ts';

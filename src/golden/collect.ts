@@ -24,7 +24,7 @@ export async function collect(
 async function collectLocked(store: ImageStore, layout: ImageLayout, keep: number): Promise<readonly number[]> {
   const marked = await unneeded(layout, keep);
   if (marked.length === 0) return [];
-  await writeWhole(layout.collecting, JSON.stringify({ generations: marked }));
+  writeWhole(layout.collecting, JSON.stringify({ generations: marked }));
   const pinned = await neededByPins(layout);
   // highest first: a generation goes before the layers it stands on, so that none is ever left without
   const removed = marked.filter((generation) => !pinned.has(generation)).toSorted((one, other) => other - one);

@@ -1,6 +1,7 @@
 /** Small files that are either the old or the new ones, whatever is killed or unplugged in between; and reading them. */
 import { randomUUID } from 'node:crypto';
-import { open, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { open, rename, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import type { z } from 'zod';
 
@@ -14,12 +15,19 @@ export async function writeDurably(file: string, text: string): Promise<void> {
   await syncFolder(path.dirname(file));
 }
 
-/** As {@link writeDurably}, but not brought to disk: for what means nothing after a reboot. */
-export async function writeWhole(file: string, text: string): Promise<void> {
-  await replace(file, async (draft) => {
-    await using handle = await opened(draft, 'wx');
-    await handle.file.writeFile(text);
-  });
+/**
+ * As {@link writeDurably}, but not brought to disk: for what means nothing after a reboot. Synchronous, as reading is: a
+ * few hundred bytes that never wait for a disk take a tenth of the time that the way through the thread pool does.
+ */
+export function writeWhole(file: string, text: string): void {
+  const draft = draftOf(file);
+  try {
+    writeFileSync(draft, text, { flag: 'wx' });
+    renameSync(draft, file);
+  } catch (error) {
+    rmSync(draft, { force: true });
+    throw error;
+  }
 }
 
 /** Points a symbolic link somewhere else, in one step, and brings that to disk. */
@@ -48,7 +56,7 @@ export async function readJson<T>(file: string, schema: z.ZodType<T>): Promise<T
 /** A file's text, or undefined when there is none. */
 export async function readText(file: string): Promise<string | undefined> {
   try {
-    return await readFile(file, 'utf8');
+    return readFileSync(file, 'utf8');
   } catch (error) {
     if (isMissing(error)) return undefined;
     throw error;
@@ -59,9 +67,13 @@ export function isMissing(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === 'ENOENT';
 }
 
-/** A draft's name starts with a dot, which no reader of these folders looks at. */
+/** Its name starts with a dot, which no reader of these folders looks at. */
+function draftOf(file: string): string {
+  return path.join(path.dirname(file), `.draft-${process.pid}-${randomUUID()}`);
+}
+
 async function replace(file: string, make: (draft: string) => Promise<void>): Promise<void> {
-  const draft = path.join(path.dirname(file), `.draft-${process.pid}-${randomUUID()}`);
+  const draft = draftOf(file);
   try {
     await make(draft);
     await rename(draft, file);

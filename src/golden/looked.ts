@@ -1,5 +1,5 @@
 /** What the last updates of an image found when they published nothing: an image may be old and still up to date. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { readJson, writeDurably } from './durable.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 

@@ -5,9 +5,10 @@
  * its pin, then looks at the collection's marks, then whether the generation is still there; the collection writes its
  * marks, then looks at the pins, removes, and takes its marks back. Whoever comes second sees the other, and gives way.
  */
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { mkdirSync } from 'node:fs';
+import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Content } from '../backends/backend.ts';
 import { identityOf, isAlive, processIdentitySchema } from '../exec/process-identity.ts';
 import { withImageLock } from './claim.ts';
@@ -77,8 +78,8 @@ export async function writePin(
   const { sessionId: session, what } = request;
   const pin: Pin = { v: 1, session, process: self, since: new Date().toISOString(), generation, what };
   const file = path.join(layout.pins, `${session}.json`);
-  await mkdir(layout.pins, { recursive: true });
-  await writeWhole(file, `${JSON.stringify(pin)}\n`);
+  mkdirSync(layout.pins, { recursive: true });
+  writeWhole(file, `${JSON.stringify(pin)}\n`);
   return () => rm(file, { force: true });
 }
 

@@ -1,6 +1,6 @@
 /** What a generation says about itself: where it came from, what it consists of, and how to verify it. */
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { imageNameSchema, type GenerationRef } from '../protocol/image.ts';
 
 const number = z.number().int().positive();

@@ -1,5 +1,5 @@
 /** Why a job failed for good, as kept in BullMQ's `failedReason`: the class decides the exit code of a waiting CLI. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { exitCodes, Interruption, messageOf, TestbedError, UsageError } from './errors.ts';
 
 export const failureSchema = z.object({

@@ -1,5 +1,5 @@
 /** Names of images and generations, as every party writes them. */
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** A golden image's name: also a directory name and part of a queue's name, hence the narrow alphabet. */
 export const imageNameSchema = z

@@ -1,6 +1,6 @@
 /** What a producer asks: versioned JSON, validated wherever it crosses a boundary, with an id made from its content. */
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { imageNameSchema } from './image.ts';
 
 const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 lower-case hex digits');

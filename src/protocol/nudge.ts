@@ -1,5 +1,5 @@
 /** Messages that save waiting: lossy by design, everything that they tell can also be found by looking. */
-import { z } from 'zod';
+import * as z from 'zod';
 
 export const nudgeSchema = z.union([
   z.strictObject({ enqueued: z.string() }),

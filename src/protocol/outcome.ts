@@ -1,5 +1,5 @@
 /** How a job ended, as recorded once and shown to everybody. At most 2 KB as JSON: Redis copies it into its events. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { imageNameSchema } from './image.ts';
 
 /** How long each step took, in order: queued, opened, then the client's own stages (deps, build, ...), closed. */

@@ -1,5 +1,5 @@
 /** What a running worker says of itself in Redis, for those who wait for one. */
-import { z } from 'zod';
+import * as z from 'zod';
 
 export const presenceSchema = z.strictObject({
   host: z.string(),

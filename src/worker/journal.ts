@@ -5,7 +5,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { State } from '../config/state.ts';
 import { flock, type FileLock } from '../exec/flock.ts';
 import { identityOf, isAlive, processIdentitySchema } from '../exec/process-identity.ts';

@@ -6,12 +6,13 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { State } from '../../config/state.ts';
 import { asRoot, isRoot } from '../../exec/as-root.ts';
+import { packageFile } from '../../exec/package-file.ts';
 import { check } from '../../exec/run.ts';
 import { emptyTrash } from '../../exec/trash.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
 import type { Argv } from '../../protocol/testbed.ts';
 import type { Backend, BackendTestbed, Content, OpenOptions } from '../backend.ts';
-import { libexec, startNamespaces, type Namespaces } from './namespace.ts';
+import { startNamespaces, type Namespaces } from './namespace.ts';
 import { createSessionFolder, reapSessionFolders, type SessionFolder } from './session-folder.ts';
 import { ensureSkeleton } from './skeleton.ts';
 import { syscallNumbers, type SyscallNumbers } from './syscalls.ts';
@@ -44,7 +45,7 @@ async function openTestbed(
   const numbers = syscallNumbers();
   if (numbers === undefined) throw new TestbedError('open', 'overlay', `unknown architecture ${process.arch}`);
   const skeleton = await ensureSkeleton(state.sessions);
-  const folder = await createSessionFolder(state.sessions, state.trash, options.sessionId);
+  const folder = createSessionFolder(state.sessions, state.trash, options.sessionId);
   const lower = [skeleton, ...content.layers.toReversed()];
   const begin = async (stop: AbortSignal): Promise<Namespaces> => {
     const layer = await changesFolder(folder, options.keepChangesIn);
@@ -99,7 +100,7 @@ function testbed(
 /** The program behind print-execute-command: absolute, and in need of no environment. */
 function enterArgv(namespaces: Namespaces, numbers: SyscallNumbers): Argv {
   const userns = isRoot() ? '0' : '1';
-  const enter = libexec('overlay-enter');
+  const enter = packageFile('libexec/overlay-enter');
   return ['/usr/bin/perl', '-f', enter, String(numbers.setns), userns, ...namespaces.paths, '--'];
 }
 

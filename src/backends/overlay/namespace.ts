@@ -1,17 +1,12 @@
 /** Starts and stops the namespaces of a testbed: util-linux `unshare` around libexec/overlay-init. */
 import type { ChildProcess } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { isRoot, userNamespace } from '../../exec/as-root.ts';
-import { start } from '../../exec/run.ts';
+import { packageFile } from '../../exec/package-file.ts';
+import { cleanEnvironment, start } from '../../exec/run.ts';
 import { TestbedError } from '../../protocol/errors.ts';
 import { devices } from './skeleton.ts';
 import type { SyscallNumbers } from './syscalls.ts';
-
-/** A program of ours, from `src/` and from `dist/` alike. */
-export function libexec(name: string): string {
-  return fileURLToPath(new URL(`../../../libexec/${name}`, import.meta.url));
-}
 
 export interface Mounts {
   /** Mount point. */
@@ -34,6 +29,9 @@ export interface Namespaces {
   stop(): Promise<void>;
 }
 
+/** Any other locale costs each program of the chain a dozen files to open. */
+const bareEnvironment = { ...cleanEnvironment, LC_ALL: 'C' };
+
 /** Milliseconds that a testbed gets to be set up, and to die before it is killed. */
 const limits = { setUp: 60_000, stop: 10_000 };
 
@@ -42,7 +40,7 @@ export async function startNamespaces(
   numbers: SyscallNumbers,
   signal: AbortSignal,
 ): Promise<Namespaces> {
-  const child = start(unshareArgv(mounts, numbers), ['pipe', 'pipe', 'pipe'], { signal });
+  const child = start(unshareArgv(mounts, numbers), ['pipe', 'pipe', 'pipe'], { signal, env: bareEnvironment });
   child.stdin?.on('error', () => {}); // it may die before us
   const ended = new Promise<void>((resolve) => {
     child.once('error', () => resolve());
@@ -94,7 +92,7 @@ function unshareArgv(mounts: Mounts, numbers: SyscallNumbers): string[] {
   return [
     ...unshare,
     ...['--mount', '--uts', '--ipc', '--pid', '--fork', '--kill-child', '--', '/usr/bin/perl', '-f'],
-    libexec('overlay-init'),
+    packageFile('libexec/overlay-init'),
     ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
   ];
 }

@@ -2,7 +2,8 @@
  * What an open testbed has on the host: one folder named after its session, with its owner written down first, so that
  * whoever comes later can tell a live session from the leftovers of a killed one.
  */
-import { copyFile, mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdir, readFile, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { identityOf, isAlive, processIdentitySchema, type ProcessIdentity } from '../../exec/process-identity.ts';
 import { discard } from '../../exec/trash.ts';
@@ -18,25 +19,26 @@ export interface SessionFolder {
   remove(): Promise<void>;
 }
 
-export async function createSessionFolder(sessions: string, trash: string, sessionId: string): Promise<SessionFolder> {
+/** Synchronous: opening a testbed waits for it, and a handful of tiny entries is no work for a thread pool. */
+export function createSessionFolder(sessions: string, trash: string, sessionId: string): SessionFolder {
   const folder = path.join(sessions, sessionId);
   const root = path.join(folder, 'root');
   const layer = path.join(folder, 'layer');
-  await mkdir(folder, { recursive: false, mode: 0o755 });
-  await writeFile(path.join(folder, 'owner.json'), JSON.stringify(identityOf()));
-  await mkdir(root);
+  mkdirSync(folder, { mode: 0o755 });
+  writeFileSync(path.join(folder, 'owner.json'), JSON.stringify(identityOf()));
+  mkdirSync(root);
   const resolvConf = path.join(folder, 'resolv.conf');
   // a copy: the testbed's root may write to it, and must never reach the host's
-  await copyFile('/etc/resolv.conf', resolvConf).catch(() => writeFile(resolvConf, ''));
+  writeFileSync(resolvConf, existsSync('/etc/resolv.conf') ? readFileSync('/etc/resolv.conf') : '', { mode: 0o644 });
   return {
     path: folder,
     root,
     resolvConf,
     async renewLayer() {
-      await discard(layer, trash);
+      if (existsSync(layer)) await discard(layer, trash);
       const made = { upper: path.join(layer, 'upper'), work: path.join(layer, 'work') };
-      await mkdir(made.upper, { recursive: true, mode: 0o755 });
-      await mkdir(made.work);
+      mkdirSync(made.upper, { recursive: true, mode: 0o755 });
+      mkdirSync(made.work);
       return made;
     },
     remove: () => discard(folder, trash),

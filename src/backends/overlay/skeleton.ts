@@ -2,7 +2,8 @@
  * The topmost lower layer of every testbed: what the host provides and no image should carry (device nodes, mount
  * points, /etc/hosts). Made once per host and boot-independent, so that opening a testbed needs no mknod and no mkdir.
  */
-import { chmod, mkdir, mkdtemp, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { isRoot } from '../../exec/as-root.ts';
@@ -20,7 +21,7 @@ const version = 1;
 /** Returns the skeleton's folder, made on first use; safe against concurrent makers. */
 export async function ensureSkeleton(sessions: string): Promise<string> {
   const folder = path.join(sessions, `.skeleton-${version}-${isRoot() ? 'root' : 'user'}-${hostname()}`);
-  if (await exists(folder)) return folder;
+  if (existsSync(folder)) return folder;
   await mkdir(sessions, { recursive: true, mode: 0o755 });
   const draft = await mkdtemp(path.join(sessions, '.draft-'));
   try {
@@ -28,7 +29,7 @@ export async function ensureSkeleton(sessions: string): Promise<string> {
     await rename(draft, folder);
   } catch (error) {
     await rm(draft, { recursive: true, force: true });
-    if (!(await exists(folder))) throw error; // else another process was first
+    if (!existsSync(folder)) throw error; // else another process was first
   }
   return folder;
 }
@@ -52,11 +53,4 @@ async function fill(root: string): Promise<void> {
 
 function hosts(): string {
   return `127.0.0.1 localhost\n127.0.1.1 ${hostname()}\n::1 localhost ip6-localhost ip6-loopback\n`;
-}
-
-async function exists(file: string): Promise<boolean> {
-  return stat(file).then(
-    () => true,
-    () => false,
-  );
 }
