@@ -3,7 +3,7 @@
  * they are root (uid 0 = the caller, 1.. = the caller's range in /etc/subuid). These are the two ways, as an argv prefix.
  */
 import { readFileSync } from 'node:fs';
-import { userInfo } from 'node:os';
+import { userName } from './user-name.ts';
 
 /** Prefix that runs a command as (possibly namespaced) root; empty when we are root already. */
 export function asRoot(): readonly string[] {
@@ -20,7 +20,7 @@ export function isRoot(): boolean {
 /** Why a user who is not root has no subordinate ids, or undefined when all is well. */
 export function subordinateIdsMissing(): string | undefined {
   if (isRoot()) return undefined;
-  const { username, uid } = userInfo();
+  const [username, uid] = [userName(), process.getuid?.()];
   for (const file of ['/etc/subuid', '/etc/subgid']) {
     const lines = readText(file).split('\n');
     const owned = lines.some((line) => [username, String(uid)].includes(line.split(':')[0] ?? ''));

@@ -1,9 +1,9 @@
 /** `goldbed image create | update | ls | show` */
 import { randomUUID } from 'node:crypto';
-import { userInfo } from 'node:os';
 import { Command } from 'commander';
 import { overlayBackend } from '../../backends/overlay/index.ts';
 import { createImage, listImages, localLeases, showImage, type ImageSummary } from '../../golden/index.ts';
+import { userName } from '../../exec/user-name.ts';
 import { generationId } from '../../protocol/image.ts';
 import { UnavailableError } from '../../protocol/errors.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
@@ -69,7 +69,7 @@ async function bootstrap({ state }: Context, name: string, flags: CreateFlags): 
     leases: localLeases(state, 0),
     backend,
     sessionId: randomUUID().replaceAll('-', ''),
-    by: userInfo().username,
+    by: userName(),
     progress,
   };
   const record = await createImage(request, tools, stop.signal);

@@ -1,10 +1,10 @@
 /** The backends of goldbed-virt, by the name on its command line. */
 import { randomUUID } from 'node:crypto';
-import { userInfo } from 'node:os';
 import { nullSource } from '../../backends/null.ts';
 import { overlayBackend } from '../../backends/overlay/index.ts';
 import { defaultStateRoot, stateAt } from '../../config/state.ts';
 import { imageSource, localLeases, readHead } from '../../golden/index.ts';
+import { userName } from '../../exec/user-name.ts';
 import { UsageError } from '../../protocol/errors.ts';
 import type { TestbedSource } from '../../protocol/testbed.ts';
 
@@ -33,7 +33,7 @@ export function virtBackends(env: NodeJS.ProcessEnv): Readonly<Record<string, Vi
         if (image === undefined || rest.length > 0) return undefined;
         await readHead(state, image); // an unknown image ends the server before it says ok
         const sessionId = randomUUID().replaceAll('-', '');
-        const who = { by: userInfo().username, what: 'goldbed-virt' };
+        const who = { by: userName(), what: 'goldbed-virt' };
         const wait = Number(env['GOLDBED_GOLDEN_WAIT'] || defaultWait);
         if (!(wait >= 0)) throw new UsageError('GOLDBED_GOLDEN_WAIT', 'GOLDBED_GOLDEN_WAIT: expected seconds');
         const leases = localLeases(state, wait);

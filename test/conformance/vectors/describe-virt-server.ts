@@ -2,7 +2,7 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -64,6 +64,7 @@ function conversations(server: () => ServerUnderTest, revert: boolean, stock: bo
   let folder: string;
   beforeEach(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'goldbed vector-'));
+    await chmod(folder, 0o777); // the server may be another user's
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
   const at = (name: string): string => path.join(folder, name);
@@ -90,6 +91,7 @@ function conversations(server: () => ServerUnderTest, revert: boolean, stock: bo
     await writeFile(at('tree/a b%,é+'), 'content');
     await symlink('nowhere', at('tree/dangling'));
     await mkdir(at('back'));
+    await chmod(at('back'), 0o777);
     await writeFile(at('back/only'), 'here');
     expect(await wire.ask(`copydown ${word(`${folder}/tree/`)} ${scratch}//t/`)).toBe('ok');
     expect(await wire.ask(`copyup ${scratch}/t/ ${word(`${folder}/back/`)}`)).toBe('ok');
@@ -103,10 +105,10 @@ function conversations(server: () => ServerUnderTest, revert: boolean, stock: bo
     if (stock) return expect(stock).toBe(true); // 5.28 loses it on the way up
     const wire = new Wire(server());
     const scratch = (await wire.ask('open')).slice(3);
-    await writeFile(at('program'), '#!/bin/sh\n', { mode: 0o750 });
+    await writeFile(at('program'), '#!/bin/sh\n', { mode: 0o705 });
     expect(await wire.ask(`copydown ${word(at('program'))} ${scratch}/program`)).toBe('ok');
     expect(await wire.ask(`copyup ${scratch}/program ${word(at('again'))}`)).toBe('ok');
-    expect(((await stat(at('again'))).mode & 0o777).toString(8)).toBe('750');
+    expect(((await stat(at('again'))).mode & 0o777).toString(8)).toBe('705');
     expect(await wire.quit()).toBe(0);
   });
 
