@@ -1,9 +1,8 @@
 // The programs as a few files each: Node then starts twice as fast as from the hundreds that they import.
 // The library (dist/index.js) is not bundled: who imports it brings its own copies of the dependencies.
-import { rm } from 'node:fs/promises';
 import { build } from 'esbuild';
 
-await rm('dist/programs', { recursive: true, force: true });
+// files of an earlier build stay: a program that is running may still load a part of them
 
 await build({
   entryPoints: ['src/cli/goldbed.ts', 'src/cli/goldbed-virt.ts'],
@@ -16,6 +15,10 @@ await build({
   minifySyntax: true,
   minifyWhitespace: true, // names stay: stack traces are read by people
   sourcemap: true,
+  // what dockerode needs for daemons over ssh and for BuildKit: half of it, native code, and nothing that we use
+  alias: Object.fromEntries(
+    ['ssh2', 'protobufjs', '@grpc/grpc-js', '@grpc/proto-loader'].map((name) => [name, './scripts/left-out.cjs']),
+  ),
   // some dependencies are CommonJS, and require what Node has
   banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
   logLevel: 'warning',

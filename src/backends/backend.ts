@@ -1,12 +1,14 @@
 /** What a native backend writes: a recipe that opens testbeds on the content of a generation. */
+import type { BackendName } from '../protocol/job-request.ts';
 import type { Testbed, Trait } from '../protocol/testbed.ts';
 
-/** What a generation consists of, by the kind of backend that can open it. */
-export type Content = {
-  readonly kind: 'layers';
+/** What a generation consists of. One and the same for all backends: those that cannot stack layers merge them. */
+export interface Content {
   /** Absolute directories, lowest first; the first is a whole root file system, the others overlayfs upper layers. */
   readonly layers: readonly string[];
-};
+  /** Of a published generation, `sha256:...`: what a backend derives from it, and may keep, is named after this. */
+  readonly digest?: string;
+}
 
 export interface OpenOptions {
   /** Names everything that the session creates on the host: 32 hex digits at the most, no separator. */
@@ -27,15 +29,27 @@ export interface BackendTestbed extends Testbed {
 }
 
 export interface Backend {
-  readonly name: 'overlay';
+  readonly name: BackendName;
   /** Announced while no testbed is open. */
   readonly traits: readonly Trait[];
   readonly revert: boolean;
   readonly reboot: boolean;
   /** Why it cannot work on this host, in one line that a person can act on; undefined when it can. */
   unavailable(): Promise<string | undefined>;
+  /** Why `keepChangesIn` cannot be had on this host; undefined, or no such method, when it can. */
+  cannotKeep?(): Promise<string | undefined>;
   /** @throws {TestbedError} */
   open(content: Content, options: OpenOptions, signal: AbortSignal): Promise<BackendTestbed>;
   /** Removes what sessions of dead processes left on this host. @returns the session ids that were removed */
   reap(): Promise<readonly string[]>;
+}
+
+/** What backends take from the host's configuration. */
+export interface BackendSettings {
+  readonly docker: {
+    /** Absolute path of the daemon's unix socket. */
+    readonly socket: string;
+    /** Network of the containers, as `docker run --network` takes it; default: the daemon's own default. */
+    readonly network?: string;
+  };
 }

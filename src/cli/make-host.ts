@@ -2,11 +2,16 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Backend } from '../backends/backend.ts';
-import { overlayBackend } from '../backends/overlay/index.ts';
+import { externalServer } from '../backends/external.ts';
+import { nativeBackends } from '../backends/index.ts';
+import type { ExternalImage } from '../config/load.ts';
+import { debianArchitecture } from '../exec/debian-architecture.ts';
 import { packageFile } from '../exec/package-file.ts';
 import { imageSource, pinGeneration, refOf, type FenceSource } from '../golden/index.ts';
+import { startInProcess } from '../protocol/adt-virt/pair.ts';
 import { TestbedError } from '../protocol/errors.ts';
-import type { Host } from '../worker/host.ts';
+import type { BackendChoice } from '../protocol/job-request.ts';
+import type { Host, OpenedImage } from '../worker/host.ts';
 import type { Context } from './context.ts';
 
 export interface HostParts {
@@ -14,13 +19,13 @@ export interface HostParts {
   readonly backends: readonly Backend[];
 }
 
+/** Seconds for one copy into or out of a testbed; autopkgtest's own default. */
+const copyTimeout = 300;
+
 /** @param leases the right to write images, in the name of a job */
-export function makeHost(
-  { settings, state }: Context,
-  socketFolder: string,
-  leases: (job: string) => FenceSource,
-): HostParts {
-  const overlay = overlayBackend(state);
+export function makeHost(context: Context, socketFolder: string, leases: (job: string) => FenceSource): HostParts {
+  const { settings, state } = context;
+  const backends = nativeBackends(state, settings);
   const host: Host = {
     name: hostname(),
     state,
@@ -28,31 +33,69 @@ export function makeHost(
     virtProgram: packageFile('bin/goldbed-virt'),
     minFreeDisk: settings.worker.minFreeDisk,
     keepGenerations: settings.images.keep,
-    async openImage(image, _backend, { runId, kind }) {
-      const backend = overlay; // `any` and `overlay` are the same here, as long as there is one
-      const missing = await backend.unavailable();
-      if (missing !== undefined) throw new TestbedError('start', backend.name, missing);
-      const what = `${kind} ${runId}`;
-      const pin = await pinGeneration(state, image, { sessionId: `job-${randomUUID()}`, what });
-      const { record } = pin;
-      const source = imageSource({
-        store: state,
-        image,
-        backend,
-        leases: leases(what),
-        sessionId: randomUUID().replaceAll('-', ''),
-        generation: record.generation,
-        who: { by: what, job: runId, what },
-      });
-      return {
-        source,
-        generation: refOf(record),
-        backend: backend.name,
-        suite: record.recipe.suite,
-        arch: record.recipe.arch,
-        [Symbol.asyncDispose]: () => pin[Symbol.asyncDispose](),
-      };
+    async openImage(image, choice, job) {
+      const external = settings.external[image];
+      if (external !== undefined && ['any', 'external'].includes(choice)) return openExternal(image, external);
+      return openNative(context, await choose(backends, choice), image, leases, job);
     },
   };
-  return { host, backends: [overlay] };
+  return { host, backends };
+}
+
+/** The one asked for; for `any` the first that works here. @throws {TestbedError} with the reasons */
+async function choose(backends: readonly Backend[], choice: BackendChoice): Promise<Backend> {
+  const reasons: string[] = [];
+  for (const backend of backends) {
+    if (choice !== 'any' && choice !== backend.name) continue;
+    const missing = await backend.unavailable();
+    if (missing === undefined) return backend;
+    reasons.push(`${backend.name}: ${missing}`);
+  }
+  throw new TestbedError('start', choice, reasons.join('; ') || `this host has no backend ${choice} for it`);
+}
+
+async function openNative(
+  { state }: Context,
+  backend: Backend,
+  image: string,
+  leases: (job: string) => FenceSource,
+  { runId, kind }: { runId: string; kind: string },
+): Promise<OpenedImage> {
+  const what = `${kind} ${runId}`;
+  const golden = kind === 'update-golden' && (await backend.cannotKeep?.()) === undefined;
+  const pin = await pinGeneration(state, image, { sessionId: `job-${randomUUID()}`, what });
+  const { record } = pin;
+  const source = imageSource({
+    store: state,
+    image,
+    backend,
+    leases: leases(what),
+    sessionId: randomUUID().replaceAll('-', ''),
+    generation: record.generation,
+    golden,
+    who: { by: what, job: runId, what },
+  });
+  return {
+    image,
+    start: async (log, signal) => startInProcess(source, { log, copyTimeout, signal }),
+    generation: refOf(record),
+    backend: backend.name,
+    suite: record.recipe.suite,
+    arch: record.recipe.arch,
+    [Symbol.asyncDispose]: () => pin[Symbol.asyncDispose](),
+  };
+}
+
+async function openExternal(image: string, { server, suite, arch }: ExternalImage): Promise<OpenedImage> {
+  const program = externalServer(server);
+  const missing = await program.unavailable();
+  if (missing !== undefined) throw new TestbedError('start', 'external', missing);
+  return {
+    image,
+    start: (log, signal) => program.start(log, signal),
+    backend: 'external',
+    suite,
+    arch: arch ?? (await debianArchitecture()),
+    async [Symbol.asyncDispose]() {},
+  };
 }

@@ -8,9 +8,13 @@ export function describeOutcome(runId: string, outcome: Outcome, output: string 
   const steps = outcome.steps.map(({ name, seconds }) => `${name} ${duration(seconds)}`).join(' · ');
   return [
     `  ${steps}`,
-    `  ${generationId(outcome.generation)} ${outcome.generation.digest.slice(0, 19)} on ${outcome.host} (${outcome.backend})`,
+    `  ${generationText(outcome)}on ${outcome.host} (${outcome.backend})`,
     `${runId} ${verdict(outcome)} in ${duration(total)}${filesText(outcome, output)}`,
   ];
+}
+
+function generationText({ generation }: Outcome): string {
+  return generation === undefined ? '' : `${generationId(generation)} ${generation.digest.slice(0, 19)} `;
 }
 
 function verdict({ result }: Outcome): string {

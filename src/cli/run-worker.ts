@@ -3,12 +3,9 @@
  * command that finds no worker.
  */
 import { hostname } from 'node:os';
-import { debianArchitecture } from '../exec/debian-architecture.ts';
 import { identityOf } from '../exec/process-identity.ts';
-import { imageNames } from '../golden/index.ts';
 import { redisLeases } from '../golden/lease.ts';
 import { Interruption } from '../protocol/errors.ts';
-import { routingKey, type RoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { subscribeNudges, type Nudges } from '../redis/nudges.ts';
 import { Claims } from '../worker/claims.ts';
@@ -21,6 +18,7 @@ import { keepRenewed } from '../worker/renewal.ts';
 import { Slots } from '../worker/slots.ts';
 import { openRedis, type Context } from './context.ts';
 import { makeHost } from './make-host.ts';
+import { knownImages, offersOf } from './offers.ts';
 
 export interface RunningWorker {
   /** `drain`: claims nothing more and ends when the running jobs have; `now`: gives them back. */
@@ -77,7 +75,7 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
     {
       slots: new Slots(options.slots),
       claims,
-      offers: offersOf(context, presence),
+      offers: offersOf(context, backends, presence),
       run: async (claimed) => {
         using renewal = keepRenewed(claimed, redis, nudges, control.shutdown);
         await handle(claimed, host, renewal.signal, log);
@@ -89,26 +87,6 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
     control.drain,
   );
   log('worker stopped');
-}
-
-/** The images of this host's own store. */
-export function knownImages({ state }: Context): Promise<readonly string[]> {
-  return imageNames(state);
-}
-
-function offersOf(context: Context, presence: Announced): () => Promise<readonly RoutingKey[]> {
-  let announced = '';
-  return async () => {
-    const arch = await debianArchitecture();
-    const images = await knownImages(context);
-    if (announced !== images.join(' ')) await presence.update(images);
-    announced = images.join(' ');
-    return images.flatMap((image) =>
-      (['update-golden', 'build', 'test'] as const).flatMap((kind) =>
-        ['any', 'overlay'].map((backend) => routingKey(kind, backend, arch, image)),
-      ),
-    );
-  };
 }
 
 function listenForWork(nudges: Nudges, wake: () => void): () => void {

@@ -11,9 +11,10 @@ import { waitFor, type RunDetails } from '../producer/runs.ts';
 import { liveWorkers } from '../producer/workers.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { openRedis, type Context } from './context.ts';
+import { knownImages } from './offers.ts';
 import { describeOutcome } from './outcome-text.ts';
 import { json, out, progress } from './print.ts';
-import { knownImages, startWorker, type RunningWorker } from './run-worker.ts';
+import { startWorker, type RunningWorker } from './run-worker.ts';
 
 export interface SubmitFlags {
   readonly wait?: boolean;

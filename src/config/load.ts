@@ -31,8 +31,32 @@ const fileSchema = z.strictObject({
     })
     .optional(),
   images: z.strictObject({ keep: z.number().int().min(1).max(1000).optional() }).optional(),
+  docker: z
+    .strictObject({
+      /** The daemon's unix socket, or podman's. */
+      socket: z.string().startsWith('/', 'expected an absolute path').optional(),
+      /** Network of the testbeds, as `docker run --network` takes it. */
+      network: z.string().min(1).optional(),
+    })
+    .optional(),
+  /** Images that an adt-virt server of somebody else's opens, by name. */
+  external: z
+    .record(
+      z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, 'expected the name of an image'),
+      z.strictObject({
+        /** The program and its arguments: `[autopkgtest-virt-lxc, autopkgtest-sid]`. */
+        server: z.array(z.string().min(1)).min(1),
+        suite: z.string().min(1),
+        /** Debian architecture; default: the host's. */
+        arch: z.string().min(1).optional(),
+      }),
+    )
+    .optional(),
 });
 type FileSettings = z.infer<typeof fileSchema>;
+
+/** An image of an external server, as the host's administrator described it. */
+export type ExternalImage = NonNullable<FileSettings['external']>[string];
 
 export interface Settings {
   readonly state: string;
@@ -40,6 +64,8 @@ export interface Settings {
   readonly worker: { readonly slots: number; readonly minFreeDisk: number };
   /** Generations kept of each image. */
   readonly images: { readonly keep: number };
+  readonly external: Readonly<Record<string, ExternalImage>>;
+  readonly docker: { readonly socket: string; readonly network?: string };
 }
 
 /** @throws {ConfigError} */
@@ -62,7 +88,17 @@ export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
       minFreeDisk: positive(env, 'GOLDBED_MIN_FREE_DISK') ?? merged.worker?.minFreeDisk ?? 1024,
     },
     images: { keep: merged.images?.keep ?? 3 },
+    external: merged.external ?? {},
+    docker: dockerSettings(env, merged.docker),
   };
+}
+
+/** `DOCKER_HOST` counts where it names a local socket: a testbed's files must be on this host. */
+function dockerSettings(env: NodeJS.ProcessEnv, file: FileSettings['docker']): Settings['docker'] {
+  const [, local] = /^unix:\/\/(\/.+)$/.exec(env['DOCKER_HOST'] ?? '') ?? [];
+  const socket = env['GOLDBED_DOCKER_SOCKET'] || file?.socket || local || '/var/run/docker.sock';
+  const network = env['GOLDBED_DOCKER_NETWORK'] || file?.network;
+  return { socket, ...(network === undefined ? {} : { network }) };
 }
 
 function configFolders(env: NodeJS.ProcessEnv): string[] {
@@ -103,6 +139,8 @@ function merge(lower: FileSettings, upper: FileSettings): FileSettings {
     redis: { ...lower.redis, ...upper.redis },
     worker: { ...lower.worker, ...upper.worker },
     images: { ...lower.images, ...upper.images },
+    external: { ...lower.external, ...upper.external },
+    docker: { ...lower.docker, ...upper.docker },
   };
 }
 

@@ -11,6 +11,8 @@ export interface State {
   readonly jobs: string;
   /** `sessions/<id>/`: what an open testbed has on this host. */
   readonly sessions: string;
+  /** `backends/<name>/`: what a backend derives from generations and keeps, named after their digests. */
+  readonly backends: string;
   /** Used layers, renamed here and removed in the background; whatever is left is removed by the next process. */
   readonly trash: string;
   /** `workers/<incarnation>/`: the journal of a running worker. */
@@ -27,6 +29,7 @@ export function stateAt(root: string): State {
     artifacts: at('artifacts'),
     jobs: at('jobs'),
     sessions: at('sessions'),
+    backends: at('backends'),
     trash: at('trash'),
     workers: at('workers'),
     redis: at('redis'),

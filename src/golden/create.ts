@@ -136,7 +136,7 @@ async function fill(plan: BootstrapPlan, candidate: Candidate, tools: CreateTool
 /** @returns the check that passed, if there was a backend to make it */
 async function opened(candidate: Candidate, tools: CreateTools, signal: AbortSignal): Promise<string[]> {
   if (tools.backend === undefined) return [];
-  const content = { kind: 'layers' as const, layers: [candidate.layerDirectory] };
+  const content = { layers: [candidate.layerDirectory] };
   return [await freshSession(tools.backend, content, tools.sessionId, signal)];
 }
 

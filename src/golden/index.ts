@@ -7,7 +7,7 @@ export type { FenceSource, WriteLease } from './fence-source.ts';
 export type { ImageStore } from './layout.ts';
 export { localLeases } from './local-lease.ts';
 export { noteUpdate, type Looked } from './looked.ts';
-export { pinGeneration, type Pin, type Pinned } from './pins.ts';
+export { pinGeneration, reapPins, type Pin, type Pinned } from './pins.ts';
 export type { PublishDetails, Writer } from './publish.ts';
 export { refOf, type GenerationRecord, type Recipe } from './record.ts';
 export { rollBack } from './roll-back.ts';

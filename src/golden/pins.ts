@@ -15,7 +15,7 @@ import { withImageLock } from './claim.ts';
 import { isMissing, readJson, writeWhole } from './durable.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
-import { contentOf, entries, headGeneration, readGeneration, unknownImage } from './store.ts';
+import { contentOf, entries, headGeneration, imageNames, readGeneration, unknownImage } from './store.ts';
 
 const pinSchema = z.object({
   v: z.literal(1),
@@ -98,6 +98,11 @@ export async function livePins(layout: ImageLayout): Promise<Pin[]> {
     else await rm(file, { force: true });
   }
   return live.toSorted((one, other) => one.since.localeCompare(other.since));
+}
+
+/** Pins of dead processes hold nothing, but where nobody collects or shows images they would stay for ever. */
+export async function reapPins(store: ImageStore): Promise<void> {
+  for (const image of await imageNames(store)) await livePins(layoutOf(store, image));
 }
 
 /** Whether a generation cannot be without one of these: itself or one of its layers. */

@@ -13,7 +13,7 @@ import { readClaim, withImageLock, writeClaim, type Claim, type LockedImage } fr
 import { digestLayer, dropSockets } from './digest.ts';
 import { pointDurably, syncFolder } from './durable.ts';
 import { flatten, maxLayers } from './flatten.ts';
-import { generationFolder, type ImageLayout, type ImageStore } from './layout.ts';
+import { generationFolder, layerFolder, type ImageLayout, type ImageStore } from './layout.ts';
 import { packageCount } from './manifest.ts';
 import {
   digestOfLayers,
@@ -129,16 +129,8 @@ async function finalLayer(
   if (details.strategy !== 'upgrade' || base === undefined) return { layer: layerDirectory, below: [] };
   if (base.layers.length < maxLayers) return { layer: layerDirectory, below: base.layers };
   const into = path.join(directory, 'flat');
-  const request = {
-    folder: layout.generations,
-    layers: [
-      ...base.layers.map(({ generation }) => `${generation}/layer`),
-      path.relative(layout.generations, layerDirectory),
-    ],
-    mountPoint: path.join(directory, 'merged'),
-    into,
-  };
-  await flatten(request, signal);
+  const stack = [...base.layers.map(({ generation }) => layerFolder(layout, generation)), layerDirectory];
+  await flatten(stack, path.join(directory, 'merged'), into, signal);
   await discard(layerDirectory, store.trash);
   return { layer: into, below: [] };
 }

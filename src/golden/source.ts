@@ -29,6 +29,8 @@ export interface ImageSourceOptions {
   };
   /** Sessions open this generation; default: the current one. Golden sessions always write on the current one. */
   readonly generation?: number;
+  /** Whether the image can be written; default true. */
+  readonly golden?: boolean;
   /** Told which generation a session has opened, for the job's result. */
   readonly onOpened?: (generation: GenerationRef) => void;
   /** Told what a golden session has published. */
@@ -43,7 +45,7 @@ export function imageSource(options: ImageSourceOptions): TestbedSource {
     revert: backend.revert,
     reboot: backend.reboot,
     open: (signal) => openPinned(options, signal),
-    openGolden: (signal) => openGoldenTestbed(options, signal),
+    ...(options.golden === false ? {} : { openGolden: (signal) => openGoldenTestbed(options, signal) }),
   };
 }
 

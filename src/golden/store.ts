@@ -59,7 +59,8 @@ export async function generationNumbers(layout: ImageLayout): Promise<number[]> 
 
 /** What a backend opens. */
 export function contentOf(layout: ImageLayout, record: GenerationRecord): Content {
-  return { kind: 'layers', layers: record.layers.map((layer) => layerFolder(layout, layer.generation)) };
+  const layers = record.layers.map((layer) => layerFolder(layout, layer.generation));
+  return { layers, digest: record.digest };
 }
 
 export async function unknownImage(store: ImageStore, image: string): Promise<UsageError> {

@@ -54,8 +54,13 @@ export type Source = z.infer<typeof sourceSchema>;
 export const subjectSchema = z.discriminatedUnion('type', [dscSchema, archiveSchema, changesSchema]);
 export type Subject = z.infer<typeof subjectSchema>;
 
+/** The native backends on which a job can run, in the order in which a host prefers them. */
+export const backendNames = ['overlay', 'docker', 'schroot'] as const;
+export type BackendName = (typeof backendNames)[number];
+
 /** Which backend: a name, or `any` for whatever the host prefers. */
-const backendSchema = z.enum(['any', 'overlay']);
+export const backendSchema = z.enum(['any', ...backendNames, 'external']);
+export type BackendChoice = z.infer<typeof backendSchema>;
 
 const common = { v: z.literal(1), image: imageNameSchema, backend: backendSchema.default('any') };
 

@@ -37,8 +37,8 @@ const updateSchema = z.strictObject({
 export const outcomeSchema = z.strictObject({
   v: z.literal(1),
   result: z.discriminatedUnion('kind', [verdictSchema, updateSchema]),
-  /** The generation that the client ran on. */
-  generation: generationRefSchema,
+  /** The generation that the client ran on; absent where only an external server knows what it opened. */
+  generation: generationRefSchema.optional(),
   backend: z.string(),
   host: z.string(),
   /** Counts from 1; its files are in `jobs/<id>/<attempt>/`. */

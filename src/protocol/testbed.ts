@@ -29,7 +29,10 @@ export interface Testbed extends AsyncDisposable {
   readonly traits: readonly Trait[];
   /** Set only where testbed and host are one security context (null): the testbed's `/` as a host path. */
   readonly rootOnHost?: string;
-  /** Makes a directory of root's as `mkdir -m MODE` would, without starting a process in the testbed. */
+  /**
+   * Makes a directory of root's as `mkdir -m MODE` would, without starting a process in the testbed. A signal does not
+   * wait for it: dispose may come while it is under way, and ends it.
+   */
   makeDirectory?(path: string, mode: number): Promise<void>;
   /** Throws away every change since open, on the same generation. */
   revert?(signal: AbortSignal): Promise<void>;
@@ -100,5 +103,6 @@ export interface VirtServer {
   readonly name: string;
   /** Why it cannot work on this host, in one line that a person can act on; undefined when it can. */
   unavailable(): Promise<string | undefined>;
-  start(signal: AbortSignal): Promise<Channel>;
+  /** @param log gets lines of diagnostics @param signal ends the server, which cleans up */
+  start(log: (line: string) => void, signal: AbortSignal): Promise<Channel>;
 }

@@ -2,7 +2,6 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { run } from '../exec/run.ts';
-import { startInProcess } from '../protocol/adt-virt/pair.ts';
 import { Session } from '../protocol/adt-virt/session.ts';
 import { UsageError } from '../protocol/errors.ts';
 import type { JobContext } from './run-job.ts';
@@ -16,7 +15,7 @@ export async function fetchSource(
 ): Promise<string> {
   const { image, folder } = job;
   job.clock.begin('fetch');
-  const channel = startInProcess(image.source, { log: job.log, copyTimeout: 300, signal });
+  const channel = await image.start(job.log, signal);
   await using session = await Session.start(channel, { backend: image.backend });
   const scratch = await session.open();
   const prefix = await session.executeCommand();
@@ -40,10 +39,7 @@ export async function fetchSource(
     const done = await run([...prefix, ...step], { signal, onOutput: (chunk) => folder.log.write(chunk) });
     if (done.code === 0) continue;
     const reason = done.stderr.trim().split('\n').at(-1) ?? `exit ${done.code}`;
-    throw new UsageError(
-      `${name}=${version}`,
-      `${name}=${version}: cannot be fetched on ${image.generation.image}: ${reason}`,
-    );
+    throw new UsageError(`${name}=${version}`, `${name}=${version}: cannot be fetched on ${image.image}: ${reason}`);
   }
   await session.copyUp(`${target}/`, `${folder.input}/`);
   await session.close();

@@ -1,13 +1,16 @@
 /** What a job's run needs of this host; made by the root, so that `run-job` knows no Redis and no environment. */
 import type { State } from '../config/state.ts';
+import type { BackendChoice } from '../protocol/job-request.ts';
 import type { GenerationRef } from '../protocol/image.ts';
-import type { TestbedSource } from '../protocol/testbed.ts';
+import type { Channel } from '../protocol/testbed.ts';
 
-/** An image on a backend of this host, for one session. */
+/** An image on a backend of this host, for one job. */
 export interface OpenedImage extends AsyncDisposable {
-  readonly source: TestbedSource;
-  /** The generation that is pinned for the whole session. */
-  readonly generation: GenerationRef;
+  readonly image: string;
+  /** Starts a server on it, which ends with the signal. One at a time. @param log gets lines of diagnostics */
+  start(log: (line: string) => void, signal: AbortSignal): Promise<Channel>;
+  /** The generation that is pinned for the whole job; none where only an external server knows what it opens. */
+  readonly generation?: GenerationRef;
   readonly backend: string;
   /** The suite it was made from, e.g. `bookworm`. */
   readonly suite: string;
@@ -27,5 +30,5 @@ export interface Host {
   /** Generations of an image that stay when a new one is published; pinned ones always do. */
   readonly keepGenerations: number;
   /** Pins the current generation. @throws {UsageError} unknown image @throws {TestbedError} backend unavailable */
-  openImage(image: string, backend: string, job: { runId: string; kind: string }): Promise<OpenedImage>;
+  openImage(image: string, backend: BackendChoice, job: { runId: string; kind: string }): Promise<OpenedImage>;
 }

@@ -44,10 +44,7 @@ export async function runJob(
     log,
     async serve(stop) {
       const name = `${job.runId}-${folder.attempt}`;
-      const session = await serveSession(
-        { source: image.source, socketFolder: host.socketFolder, name, clock, log },
-        stop,
-      );
+      const session = await serveSession({ image, socketFolder: host.socketFolder, name, clock, log }, stop);
       sessions.push(session);
       return session;
     },
@@ -89,7 +86,7 @@ async function describe(result: OutcomeResult, { image, host, folder, clock }: J
   return {
     v: 1,
     result,
-    generation: image.generation,
+    ...(image.generation === undefined ? {} : { generation: image.generation }),
     backend: image.backend,
     host: host.name,
     attempt: folder.attempt,

@@ -1,6 +1,5 @@
 /** An update-golden job: our own client, on the golden verbs. */
 import { collect, updateImage } from '../golden/index.ts';
-import { startInProcess } from '../protocol/adt-virt/pair.ts';
 import { Session } from '../protocol/adt-virt/session.ts';
 import { messageOf, TestbedError, UsageError } from '../protocol/errors.ts';
 import type { UpdateRequest } from '../protocol/job-request.ts';
@@ -10,7 +9,7 @@ import type { JobContext } from './run-job.ts';
 
 export async function runUpdate(request: UpdateRequest, job: JobContext, signal: AbortSignal): Promise<OutcomeResult> {
   const { image, host, folder, clock } = job;
-  const channel = startInProcess(image.source, { log: job.log, copyTimeout: 300, signal });
+  const channel = await image.start(job.log, signal);
   await using session = await Session.start(channel, { backend: image.backend });
   if (!(await session.capabilities()).includes('golden-image')) {
     throw new UsageError(request.backend, `the backend ${image.backend} has no golden image to write`);

@@ -1,14 +1,14 @@
 /**
- * The worker's own session, served to a client program: an in-process server on the pinned image, reachable through a
+ * The worker's own session, served to a client program: a server on the pinned image, reachable through a
  * private unix socket with `goldbed-virt attach SOCKET`. What passes by is watched, so that a testbed failure is told
  * apart from the package's.
  */
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { listen } from '../protocol/adt-virt/attach.ts';
-import { startInProcess } from '../protocol/adt-virt/pair.ts';
 import { TestbedError } from '../protocol/errors.ts';
-import type { ServerExit, TestbedSource } from '../protocol/testbed.ts';
+import type { ServerExit } from '../protocol/testbed.ts';
+import type { OpenedImage } from './host.ts';
 import type { StepClock } from './stages.ts';
 
 export interface ServedSession extends AsyncDisposable {
@@ -21,7 +21,7 @@ export interface ServedSession extends AsyncDisposable {
 }
 
 export interface ServeOptions {
-  readonly source: TestbedSource;
+  readonly image: OpenedImage;
   /** A 0700 folder for the socket. */
   readonly socketFolder: string;
   /** Short: a unix socket's path has at most 107 bytes. */
@@ -35,14 +35,14 @@ const cleanUpLimit = 30_000;
 
 export async function serveSession(options: ServeOptions, signal: AbortSignal): Promise<ServedSession> {
   const socketPath = path.join(options.socketFolder, `${options.name}.sock`);
-  const channel = startInProcess(options.source, { log: options.log, copyTimeout: 300, signal });
+  const channel = await options.image.start(options.log, signal);
   const watch = new Watch(options.clock);
   const listener = await listen(socketPath, channel, watch);
   return {
     socketPath,
     async verify() {
       const exit = await withLimit(channel.exited, cleanUpLimit);
-      watch.verify(options.source.name, exit);
+      watch.verify(options.image.backend, exit);
     },
     async [Symbol.asyncDispose]() {
       channel.terminate();

@@ -30,7 +30,7 @@ describeWith('overlay', unavailable, 'overlay backend', () => {
   afterAll(() => rm(state.root, { recursive: true, force: true }));
 
   const open = (options: { sessionId?: string; keepChangesIn?: string } = {}): Promise<BackendTestbed> =>
-    overlayBackend(state).open({ kind: 'layers', layers: [layer] }, { sessionId: newId(), ...options }, never);
+    overlayBackend(state).open({ layers: [layer] }, { sessionId: newId(), ...options }, never);
   const sh = (testbed: BackendTestbed, script: string): Promise<{ code: number; stdout: string; stderr: string }> =>
     run([...testbed.auxverb, 'sh', '-c', script]);
 
@@ -89,7 +89,7 @@ describeWith('overlay', unavailable, 'overlay backend', () => {
     const { auxverb } = testbed;
     await testbed[Symbol.asyncDispose]();
     await testbed[Symbol.asyncDispose]();
-    expect(await readdir(state.sessions)).not.toContain(sessionId);
+    expect(await readdir(state.sessions)).not.toContain(`overlay-${sessionId}`);
     expect(await mountsUnder(state.root)).toEqual([]);
     expect((await run([...auxverb, 'true'])).code).toBe(254);
     await emptyTrash(state.trash, { wait: true });
@@ -106,7 +106,7 @@ describeWith('overlay', unavailable, 'overlay backend', () => {
     );
     await writer.capture?.(never);
     await writer[Symbol.asyncDispose]();
-    const content = { kind: 'layers', layers: [layer, keepChangesIn] } as const;
+    const content = { layers: [layer, keepChangesIn] };
     await using reader = await overlayBackend(state).open(content, { sessionId: newId() }, never);
     const script = 'cat /root/mark; test ! -e /etc/hostname && test -d /opt/a && test -z "$(ls -A /usr/share/doc)"';
     expect(await sh(reader, script)).toMatchObject({ code: 0, stdout: 'new\n' });
@@ -116,14 +116,14 @@ describeWith('overlay', unavailable, 'overlay backend', () => {
   test('an abort while opening leaves nothing', async () => {
     const stop = new AbortController();
     const sessionId = newId();
-    const opening = overlayBackend(state).open({ kind: 'layers', layers: [layer] }, { sessionId }, stop.signal);
+    const opening = overlayBackend(state).open({ layers: [layer] }, { sessionId }, stop.signal);
     stop.abort(new Error('enough'));
     await expect(opening).rejects.toThrow('enough');
-    expect(await readdir(state.sessions)).not.toContain(sessionId);
+    expect(await readdir(state.sessions)).not.toContain(`overlay-${sessionId}`);
   });
 
   test('a missing layer is one clear error', async () => {
-    const opening = overlayBackend(state).open({ kind: 'layers', layers: ['/no/such'] }, { sessionId: newId() }, never);
+    const opening = overlayBackend(state).open({ layers: ['/no/such'] }, { sessionId: newId() }, never);
     await expect(opening).rejects.toThrow(/mount overlay.*No such file/);
   });
 
@@ -139,7 +139,7 @@ describeWith('overlay', unavailable, 'overlay backend', () => {
     holder.kill('SIGKILL');
     await once(holder, 'exit');
     expect(await overlayBackend(state).reap()).toContain(sessionId);
-    expect(await readdir(state.sessions)).not.toContain(sessionId);
+    expect(await readdir(state.sessions)).not.toContain(`overlay-${sessionId}`);
     await gone(inside);
     expect(await mountsUnder(state.root)).toEqual([]);
   });

@@ -2,25 +2,24 @@
  * overlay: a disposable root over the immutable layers of a generation. One `unshare` and one Perl process per testbed;
  * nothing is unpacked, nothing copied, and the host keeps one folder per open session.
  */
-import { mkdir } from 'node:fs/promises';
-import path from 'node:path';
-import type { State } from '../../config/state.ts';
-import { asRoot, isRoot } from '../../exec/as-root.ts';
+import { isRoot } from '../../exec/as-root.ts';
 import { packageFile } from '../../exec/package-file.ts';
 import { check } from '../../exec/run.ts';
 import { emptyTrash } from '../../exec/trash.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
 import type { Argv } from '../../protocol/testbed.ts';
 import type { Backend, BackendTestbed, Content, OpenOptions } from '../backend.ts';
+import { changesFolder, emptyFolder } from '../layers/changes-folder.ts';
+import { reapSessionFolders, type SessionState } from '../session-folder.ts';
+import { createLayeredFolder, type LayeredFolder } from '../layers/layered-folder.ts';
 import { startNamespaces, type Namespaces } from './namespace.ts';
-import { createSessionFolder, reapSessionFolders, type SessionFolder } from './session-folder.ts';
-import { ensureSkeleton } from './skeleton.ts';
-import { syscallNumbers, type SyscallNumbers } from './syscalls.ts';
+import { ensureSkeleton } from '../layers/skeleton.ts';
+import { syscallNumbers, type SyscallNumbers } from '../../exec/syscalls.ts';
 import { overlayUnavailable } from './unavailable.ts';
 
 const traits = ['revert-full-system', 'root-on-testbed'] as const;
 
-export function overlayBackend(state: Pick<State, 'sessions' | 'trash'>): Backend {
+export function overlayBackend(state: SessionState): Backend {
   return {
     name: 'overlay',
     traits,
@@ -29,7 +28,7 @@ export function overlayBackend(state: Pick<State, 'sessions' | 'trash'>): Backen
     unavailable: overlayUnavailable,
     open: (content, options, signal) => openTestbed(state, content, options, signal),
     async reap() {
-      const reaped = await reapSessionFolders(state.sessions, state.trash);
+      const reaped = await reapSessionFolders(state, 'overlay');
       await emptyTrash(state.trash);
       return reaped;
     },
@@ -37,7 +36,7 @@ export function overlayBackend(state: Pick<State, 'sessions' | 'trash'>): Backen
 }
 
 async function openTestbed(
-  state: Pick<State, 'sessions' | 'trash'>,
+  state: SessionState,
   content: Content,
   options: OpenOptions,
   signal: AbortSignal,
@@ -45,7 +44,7 @@ async function openTestbed(
   const numbers = syscallNumbers();
   if (numbers === undefined) throw new TestbedError('open', 'overlay', `unknown architecture ${process.arch}`);
   const skeleton = await ensureSkeleton(state.sessions);
-  const folder = createSessionFolder(state.sessions, state.trash, options.sessionId);
+  const folder = createLayeredFolder(state, 'overlay', options.sessionId);
   const lower = [skeleton, ...content.layers.toReversed()];
   const begin = async (stop: AbortSignal): Promise<Namespaces> => {
     const layer = await changesFolder(folder, options.keepChangesIn);
@@ -62,7 +61,7 @@ async function openTestbed(
 }
 
 function testbed(
-  folder: SessionFolder,
+  folder: LayeredFolder,
   numbers: SyscallNumbers,
   options: OpenOptions,
   first: Namespaces,
@@ -102,18 +101,4 @@ function enterArgv(namespaces: Namespaces, numbers: SyscallNumbers): Argv {
   const userns = isRoot() ? '0' : '1';
   const enter = packageFile('libexec/overlay-enter');
   return ['/usr/bin/perl', '-f', enter, String(numbers.setns), userns, ...namespaces.paths, '--'];
-}
-
-/** Where the changes go: beside the session, or in a candidate that outlives it. */
-async function changesFolder(folder: SessionFolder, kept?: string): Promise<{ upper: string; work: string }> {
-  if (kept === undefined) return folder.renewLayer();
-  // overlayfs wants its work folder on the same file system as the layer, outside of it, and empty
-  const work = path.join(path.dirname(kept), 'overlay-work');
-  await emptyFolder(work);
-  return { upper: kept, work };
-}
-
-async function emptyFolder(folder: string): Promise<void> {
-  await check([...asRoot(), '/bin/rm', '-rf', '--', folder]);
-  await mkdir(folder, { mode: 0o755 });
 }

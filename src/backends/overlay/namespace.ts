@@ -5,8 +5,9 @@ import { isRoot, userNamespace } from '../../exec/as-root.ts';
 import { packageFile } from '../../exec/package-file.ts';
 import { cleanEnvironment, start } from '../../exec/run.ts';
 import { TestbedError } from '../../protocol/errors.ts';
-import { devices } from './skeleton.ts';
-import type { SyscallNumbers } from './syscalls.ts';
+import { escapeLayer } from '../layers/merged.ts';
+import { devices } from '../layers/skeleton.ts';
+import type { SyscallNumbers } from '../../exec/syscalls.ts';
 
 export interface Mounts {
   /** Mount point. */
@@ -95,11 +96,6 @@ function unshareArgv(mounts: Mounts, numbers: SyscallNumbers): string[] {
     packageFile('libexec/overlay-init'),
     ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
   ];
-}
-
-/** overlayfs splits its options at `,` and its layers at `:`; both, and the backslash itself, can be escaped. */
-function escapeLayer(layer: string): string {
-  return layer.replaceAll(/[\\:,]/g, String.raw`\$&`);
 }
 
 /** The host's process id of the testbed's first process. @throws {TestbedError} with the helper's own words */

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { isExecutable } from '../../exec/executable.ts';
 import { subordinateIdsMissing } from '../../exec/as-root.ts';
 import { run } from '../../exec/run.ts';
-import { syscallNumbers } from './syscalls.ts';
+import { syscallNumbers } from '../../exec/syscalls.ts';
 
 const programs = { '/usr/bin/unshare': 'util-linux', '/usr/bin/perl': 'perl-base', '/bin/tar': 'tar' };
 

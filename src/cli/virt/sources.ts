@@ -1,10 +1,13 @@
 /** The backends of goldbed-virt, by the name on its command line. */
 import { randomUUID } from 'node:crypto';
+import type { Backend } from '../../backends/backend.ts';
+import { nativeBackends } from '../../backends/index.ts';
+import { existingChroot } from '../../backends/schroot/index.ts';
 import { nullSource } from '../../backends/null.ts';
-import { overlayBackend } from '../../backends/overlay/index.ts';
-import { defaultStateRoot, stateAt } from '../../config/state.ts';
-import { imageSource, localLeases, readHead } from '../../golden/index.ts';
+import { loadSettings } from '../../config/load.ts';
+import { stateAt, type State } from '../../config/state.ts';
 import { userName } from '../../exec/user-name.ts';
+import { imageNames, imageSource, localLeases, readHead, reapPins } from '../../golden/index.ts';
 import { UsageError } from '../../protocol/errors.ts';
 import type { TestbedSource } from '../../protocol/testbed.ts';
 
@@ -18,30 +21,20 @@ export interface VirtBackend {
   reap(): Promise<void>;
 }
 
-/** Seconds for which open-golden waits for another writer; GOLDBED_GOLDEN_WAIT. */
-const defaultWait = 30;
+const what: Record<Backend['name'], string> = {
+  overlay: 'a disposable root over the current generation of an image',
+  docker: 'a container of the local docker daemon on the current generation of an image',
+  schroot: 'an schroot session on the current generation of an image, or on a chroot of this host',
+};
 
+/** @throws {ConfigError} */
 export function virtBackends(env: NodeJS.ProcessEnv): Readonly<Record<string, VirtBackend>> {
   const uid = process.getuid?.() ?? 0;
-  const state = stateAt(defaultStateRoot(env, uid));
-  const overlay = overlayBackend(state);
+  const settings = loadSettings(env, uid);
+  const state = stateAt(settings.state);
+  const native = nativeBackends(state, settings).map((backend) => [backend.name, onImages(backend, state, env)]);
   return {
-    overlay: {
-      usage: 'overlay IMAGE',
-      what: 'a disposable root over the current generation of an image',
-      async source([image, ...rest]) {
-        if (image === undefined || rest.length > 0) return undefined;
-        await readHead(state, image); // an unknown image ends the server before it says ok
-        const sessionId = randomUUID().replaceAll('-', '');
-        const who = { by: userName(), what: 'goldbed-virt' };
-        const wait = Number(env['GOLDBED_GOLDEN_WAIT'] || defaultWait);
-        if (!(wait >= 0)) throw new UsageError('GOLDBED_GOLDEN_WAIT', 'GOLDBED_GOLDEN_WAIT: expected seconds');
-        const leases = localLeases(state, wait);
-        return imageSource({ store: state, image, backend: overlay, leases, sessionId, who });
-      },
-      unavailable: () => overlay.unavailable(),
-      reap: async () => void (await overlay.reap()),
-    },
+    ...(Object.fromEntries(native) as Record<string, VirtBackend>),
     null: {
       usage: 'null',
       what: 'this host itself, without any isolation',
@@ -50,4 +43,43 @@ export function virtBackends(env: NodeJS.ProcessEnv): Readonly<Record<string, Vi
       reap: async () => {},
     },
   };
+}
+
+/** Seconds for which open-golden waits for another writer; GOLDBED_GOLDEN_WAIT. */
+const defaultWait = 30;
+
+function onImages(backend: Backend, state: State, env: NodeJS.ProcessEnv): VirtBackend {
+  return {
+    usage: `${backend.name} IMAGE${backend.name === 'schroot' ? '|CHROOT' : ''}`,
+    what: what[backend.name],
+    async source([image, ...rest]) {
+      if (image === undefined || rest.length > 0) return undefined;
+      const sessionId = randomUUID().replaceAll('-', '');
+      const isImage = (await imageNames(state)).includes(image);
+      const existing = isImage ? undefined : await otherThanImage(backend, state, image, sessionId);
+      if (existing !== undefined) return existing;
+      await readHead(state, image); // an unknown image ends the server before it says ok
+      const who = { by: userName(), what: 'goldbed-virt' };
+      const wait = Number(env['GOLDBED_GOLDEN_WAIT'] || defaultWait);
+      if (!(wait >= 0)) throw new UsageError('GOLDBED_GOLDEN_WAIT', 'GOLDBED_GOLDEN_WAIT: expected seconds');
+      const leases = localLeases(state, wait);
+      const golden = (await backend.cannotKeep?.()) === undefined;
+      return imageSource({ store: state, image, backend, leases, sessionId, who, golden });
+    },
+    unavailable: () => backend.unavailable(),
+    async reap() {
+      await backend.reap();
+      await reapPins(state);
+    },
+  };
+}
+
+/** Names that a backend knows besides images. */
+async function otherThanImage(
+  backend: Backend,
+  state: State,
+  name: string,
+  sessionId: string,
+): Promise<TestbedSource | undefined> {
+  return backend.name === 'schroot' ? existingChroot(state, name, sessionId) : undefined;
 }

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { check } from '../../exec/run.ts';
 import { messageOf, TestbedError } from '../errors.ts';
 import type { Testbed } from '../testbed.ts';
+import { abortable } from './abortable.ts';
 
 /**
  * @param wanted the path that an earlier open or revert had; the client relies on it
@@ -17,7 +18,8 @@ export async function makeScratch(testbed: Testbed, wanted: string | undefined, 
     // one process at the most: `open` is timed by people. mkdir fails on whatever is there already, a planted link too
     const mkdir = ['/bin/mkdir', '-m', mode.toString(8), '--', scratch];
     if (testbed.makeDirectory === undefined) await check([...testbed.auxverb, ...mkdir], { signal });
-    else await testbed.makeDirectory(scratch, mode);
+    // a signal may have killed the process that would answer
+    else await abortable(testbed.makeDirectory(scratch, mode), signal);
     return scratch;
   } catch (error) {
     signal.throwIfAborted();

@@ -8,6 +8,7 @@
 import type { Readable, Writable } from 'node:stream';
 import { messageOf } from '../errors.ts';
 import { GoldenRefusal, type TestbedSource } from '../testbed.ts';
+import { abortable } from './abortable.ts';
 import { ProtocolError } from './protocol-error.ts';
 import { ServedTestbed, type ServerOptions } from './served-testbed.ts';
 import { verbs, type Verb } from './verbs.ts';
@@ -102,14 +103,4 @@ function report(error: unknown, log: (line: string) => void): number {
   }
   log(`goldbed-virt: unexpected error: ${messageOf(error)}`);
   return 16;
-}
-
-async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  let stop: (() => void) | undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason as Error);
-    signal.addEventListener('abort', stop, { once: true });
-  });
-  return Promise.race([promise, aborted]).finally(() => stop && signal.removeEventListener('abort', stop));
 }

@@ -14,16 +14,27 @@ export interface ServerUnderTest {
   readonly argv: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly revert: boolean;
+  /** Who runs its commands, where that is not the test: turns a command into one that runs as somebody else. */
+  readonly as?: (argv: readonly string[]) => readonly string[];
+  /** A stock server that cannot open again what it has closed (unshare: its folder is made at its start). */
+  readonly opensOnce?: true;
   /** A stock server: the table's other column, and none of the rows about what only ours do. */
   readonly stock?: true;
 }
 
-export function describeVirtServer(name: string, server: () => ServerUnderTest, revert: boolean, stock = false): void {
+/** @param stock whether it is one of autopkgtest's own: `true` is 5.28 */
+export function describeVirtServer(
+  name: string,
+  server: () => ServerUnderTest,
+  revert: boolean,
+  stock: boolean | '5.49' = false,
+): void {
   describe(`${name}: the table`, () => {
     for (const vector of serverVectors) {
       if (vector.needs === 'revert' && !revert) continue;
       if (vector.needs === 'no-revert' && revert) continue;
-      const expected: Expected | string = stock ? (vector.stock ?? vector) : vector;
+      const asOurs = stock === false || (stock === '5.49' && vector.stock549 === 'as ours');
+      const expected: Expected | string = asOurs ? vector : (vector.stock ?? vector);
       if (typeof expected === 'string') continue; // it would hang
       test(vector.name, async () => {
         expect(await converse(server(), vector)).toEqual({ banner: 'ok', exit: expected.exit, ...matching(expected) });
@@ -31,7 +42,7 @@ export function describeVirtServer(name: string, server: () => ServerUnderTest, 
     }
   });
   describe(`${name}: conversations`, () => {
-    conversations(server, revert, stock);
+    conversations(server, revert, stock !== false);
   });
 }
 
@@ -68,6 +79,7 @@ function conversations(server: () => ServerUnderTest, revert: boolean, stock: bo
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
   const at = (name: string): string => path.join(folder, name);
+  const as = (argv: readonly string[]): readonly string[] => server().as?.(argv) ?? argv;
   const word = (text: string): string => encodeURIComponent(text).replaceAll('%2F', '/');
 
   test('the same scratch path after close and open, and commands run there', async () => {
@@ -75,11 +87,13 @@ function conversations(server: () => ServerUnderTest, revert: boolean, stock: bo
     const first = await wire.ask('open');
     const argv = decodeArgv((await wire.ask('print-execute-command')).slice(3));
     const scratch = first.slice(3);
-    expect(await exec([...argv, 'sh', '-c', `cd ${scratch} && echo in; exit 77`])).toEqual({
+    const env = stock ? { PATH: '/usr/bin:/bin', ...server().env } : {};
+    expect(await exec(as([...argv, 'sh', '-c', `cd ${scratch} && echo in; exit 77`]), env)).toEqual({
       code: 77,
       stdout: 'in\n',
     });
     expect(await wire.ask('close')).toBe('ok');
+    if (server().opensOnce === true) return expect(await wire.ask('open')).toBe('(end of output)');
     expect(await wire.ask('open')).toBe(first);
     expect(await wire.quit()).toBe(0);
   });
@@ -129,10 +143,11 @@ function conversations(server: () => ServerUnderTest, revert: boolean, stock: bo
     const wire = new Wire(server());
     const opened = await wire.ask('open');
     const argv = decodeArgv((await wire.ask('print-execute-command')).slice(3));
-    await exec([...argv, 'sh', '-c', `touch /mark ${opened.slice(3)}/mark`]);
+    const env = stock ? { PATH: '/usr/bin:/bin', ...server().env } : {};
+    await exec(as([...argv, 'sh', '-c', `touch /mark ${opened.slice(3)}/mark`]), env);
     expect(await wire.ask('revert')).toBe(opened);
     const after = decodeArgv((await wire.ask('print-execute-command')).slice(3));
-    expect((await exec([...after, 'sh', '-c', `ls /mark ${opened.slice(3)}/mark`])).code).toBe(2);
+    expect((await exec(as([...after, 'sh', '-c', `ls /mark ${opened.slice(3)}/mark`]), env)).code).toBe(2);
     expect(await wire.quit()).toBe(0);
   });
 }
@@ -178,9 +193,10 @@ function startServer({ argv: [program = '', ...args], env }: ServerUnderTest): C
   });
 }
 
-function exec([program = '', ...args]: readonly string[]): Promise<{ code: number; stdout: string }> {
+/** With nothing in the environment: ours need none. Stock ones want at least PATH. */
+function exec([program = '', ...args]: readonly string[], env = {}): Promise<{ code: number; stdout: string }> {
   return new Promise((resolve) => {
-    execFile(program, args, { env: {} }, (error, stdout) =>
+    execFile(program, args, { env }, (error, stdout) =>
       resolve({ code: error === null ? 0 : Number(error.code), stdout }),
     );
   });

@@ -1,6 +1,7 @@
 /**
  * What a server answers, as data: the commands of one conversation (sent in one write), the replies after the banner, and
- * the exit status. `stock` says where autopkgtest 5.28's own servers do something else, so that the table stays honest.
+ * the exit status. `stock` says where autopkgtest's own servers do something else, so that the table stays honest: those of 5.28
+ * (Debian 12), and those of 5.49 (Debian 13) where `stock549` does not say that they do as ours.
  */
 
 export interface Expected {
@@ -16,6 +17,8 @@ export interface Vector extends Expected {
   readonly eof?: true;
   /** What 5.28 does instead, or why it cannot be asked. */
   readonly stock?: Expected | string;
+  /** 5.49 no longer does what `stock` says. */
+  readonly stock549?: 'as ours';
   /** Only for servers that have `revert`. */
   readonly needs?: 'revert' | 'no-revert';
 }
@@ -24,7 +27,7 @@ const ok = /^ok$/;
 const scratch = /^ok \/\S+$/;
 const caps = /^ok( \S+)*$/;
 const fatal = { exit: 12 } as const;
-const spins = 'the end of input makes it spin for ever';
+const endOfInput = { eof: true, exit: 12, stock: 'it spins for ever', stock549: 'as ours' } as const;
 
 export const serverVectors: readonly Vector[] = [
   { name: 'quit while closed has no reply', send: 'quit\n', replies: [], exit: 0 },
@@ -57,6 +60,7 @@ export const serverVectors: readonly Vector[] = [
     replies: [],
     exit: 12,
     stock: { replies: [caps], exit: 0 },
+    stock549: 'as ours',
   },
   {
     name: 'underscores for hyphens',
@@ -104,9 +108,9 @@ export const serverVectors: readonly Vector[] = [
     replies: [caps, scratch, caps, /^ok \S+$/, ok],
     exit: 0,
   },
-  { name: 'end of input while closed', send: '', eof: true, replies: [], exit: 12, stock: spins },
-  { name: 'end of input while open', send: 'open\n', eof: true, replies: [scratch], exit: 12, stock: spins },
-  { name: 'a last line without newline', send: 'capabilities', eof: true, replies: [caps], exit: 12, stock: spins },
+  { name: 'end of input while closed', send: '', replies: [], ...endOfInput },
+  { name: 'end of input while open', send: 'open\n', replies: [scratch], ...endOfInput },
+  { name: 'a last line without newline', send: 'capabilities', replies: [caps], ...endOfInput },
   { name: 'commit-golden while closed', send: 'commit-golden\n', replies: [], ...fatal },
   { name: 'commit-golden after a plain open', send: 'open\ncommit-golden\n', replies: [scratch], ...fatal },
   { name: 'open-golden with an argument', send: 'open-golden x\n', replies: [], ...fatal },

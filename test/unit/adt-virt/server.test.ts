@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
+import { setImmediate as immediate } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { nullSource } from '../../../src/backends/null.ts';
 import { killGroup, start } from '../../../src/exec/run.ts';
@@ -135,6 +136,25 @@ test('a signal in the middle of a copy: its processes end, the testbed is closed
   killGroup(writer, 'SIGKILL');
   expect([open(), existsSync(scratch)]).toEqual([0, false]);
   await rm(folder, { recursive: true });
+});
+
+test.each([
+  ['says nothing', (): Promise<void> => new Promise(() => {})],
+  // vitest fails on what nobody looks at
+  ['fails later', (): Promise<void> => new Promise((_, reject) => setImmediate(reject, new Error('it ended')))],
+])('a signal at the moment at which a testbed owes an answer, and it %s', async (_, answer) => {
+  const stop = new AbortController();
+  const makeDirectory = (): Promise<void> => {
+    stop.abort(new Error('SIGTERM'));
+    return answer();
+  };
+  const { source, open } = hostWith({ makeDirectory });
+  const input = new PassThrough();
+  const io = { input, output: new PassThrough(), log: () => {} };
+  input.write('open\n');
+  await expect(serve(io, source, { copyTimeout: 0, signal: stop.signal })).rejects.toThrow('SIGTERM');
+  await immediate();
+  expect(open()).toBe(0);
 });
 
 test('a signal while nobody takes the replies ends the server', async () => {

@@ -7,7 +7,7 @@ import { identityOf } from '../../../src/exec/process-identity.ts';
 import { messageOf } from '../../../src/protocol/errors.ts';
 import { collect } from '../../../src/golden/collect.ts';
 import { layoutOf } from '../../../src/golden/layout.ts';
-import { livePins, pinGeneration, type Pinned } from '../../../src/golden/pins.ts';
+import { livePins, pinGeneration, reapPins, type Pinned } from '../../../src/golden/pins.ts';
 import { rollBack } from '../../../src/golden/roll-back.ts';
 import { generationNumbers } from '../../../src/golden/store.ts';
 import { publishFiles, temporaryState, type TemporaryState } from './fixtures/images.ts';
@@ -74,6 +74,21 @@ test("a dead process's pin and a dead draft hold nothing and are removed", async
   await writeFile(path.join(layout.pins, '.draft-4194304999-x'), '');
   expect(await collect(state, 'sid', { keep: 1 })).toEqual([1]);
   expect(readdirSync(layout.pins)).toEqual(['live.json']);
+});
+
+test('pins of dead processes go from all images, those of living ones stay', async () => {
+  await using state = await temporaryState();
+  await roots(state, 1);
+  await publishFiles(state, 'bookworm', { a: '' });
+  await using pin = await pinGeneration(state, 'sid', { sessionId: 'alive', what: 'x' });
+  const process = { ...identityOf(), pid: 1, started: '0' };
+  const dead = { v: 1, session: 'dead', process, since: '2024-01-01T00:00:00Z', generation: 1, what: 'x' };
+  const folders = ['bookworm', 'sid'].map((image) => layoutOf(state, image).pins);
+  await mkdir(layoutOf(state, 'bookworm').pins);
+  for (const folder of folders) await writeFile(path.join(folder, 'dead.json'), JSON.stringify(dead));
+  await reapPins(state);
+  expect(folders.map((folder) => readdirSync(folder))).toEqual([[], ['alive.json']]);
+  await pin[Symbol.asyncDispose]();
 });
 
 test('a damaged pin stops the collection: what it holds is not known', async () => {

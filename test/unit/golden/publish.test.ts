@@ -151,6 +151,6 @@ test('a failing flatten says why', async () => {
   await using state = await temporaryState();
   await mkdir(state.root, { recursive: true });
   const at = (name: string): string => path.join(state.root, name);
-  const request = { layers: ['missing'], folder: state.root, mountPoint: at('merged'), into: at('flat') };
-  await expect(flatten(request, never)).rejects.toThrow(/unshare.*exit \d+/);
+  const layers = [at('missing'), at('also-missing')];
+  await expect(flatten(layers, at('merged'), at('flat'), never)).rejects.toThrow(/unshare.*exit \d+/);
 });

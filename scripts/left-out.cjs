@@ -1,0 +1,2 @@
+// Stands for a module that bundle.mjs leaves out.
+module.exports = {};

@@ -1,0 +1,69 @@
+/**
+ * The connection from the first process of a container (libexec/docker-agent) to us. It tells when the container is
+ * ready, makes directories without starting a process, and by its end, whatever causes it, ends the container.
+ */
+import { once } from 'node:events';
+import { createServer, type Server, type Socket } from 'node:net';
+import { TestbedError } from '../../protocol/errors.ts';
+
+export interface AgentLink {
+  /** Settles when the agent has connected and said so. @throws {TestbedError} after a minute */
+  readonly ready: Promise<void>;
+  /** In the container, as root. @throws {TestbedError} */
+  makeDirectory(path: string, mode: number): Promise<void>;
+  /** Ends the container's first process, and so all of them. Idempotent. */
+  end(): void;
+}
+
+/** Milliseconds from listening to the agent's first word: creating and starting a container on a busy host. */
+const readyLimit = 60_000;
+
+/** Listens before the container is made. @param socketPath in a folder that the container sees */
+export async function listenForAgent(socketPath: string): Promise<AgentLink> {
+  let agent: Socket | undefined;
+  const server: Server = createServer();
+  server.listen(socketPath);
+  await once(server, 'listening');
+  const ready = new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => reject(lost('its first process did not answer within a minute')), readyLimit);
+    server.once('connection', (socket) => {
+      agent = socket;
+      server.close(); // one agent: nobody in the container can be a second
+      socket.on('error', () => {});
+      socket.once('data', () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+    server.once('close', () => agent ?? clearTimeout(timer));
+  });
+  ready.catch(() => {}); // whoever waits hears of it
+  return {
+    ready,
+    makeDirectory: (path, mode) => ask(agent, `mkdir ${mode.toString(8)} ${path}\n`),
+    end() {
+      server.close();
+      agent?.destroy();
+    },
+  };
+}
+
+/** One request at a time: the server's commands are serial. */
+function ask(agent: Socket | undefined, request: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (agent === undefined || agent.destroyed) return reject(lost('it has ended'));
+    const closed = (): void => reject(lost('it has ended'));
+    agent.once('close', closed);
+    agent.once('data', (chunk: Buffer) => {
+      agent.off('close', closed);
+      const [, complaint] = /^error (.*)\n/.exec(chunk.toString()) ?? [];
+      if (complaint === undefined) resolve();
+      else reject(lost(complaint));
+    });
+    agent.write(request);
+  });
+}
+
+function lost(why: string): TestbedError {
+  return new TestbedError('open', 'docker', why);
+}

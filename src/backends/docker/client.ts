@@ -1,0 +1,33 @@
+/** A connection to a local docker daemon, or to podman's Docker-compatible socket. */
+import type Docker from 'dockerode';
+import type { BackendSettings } from '../backend.ts';
+import { messageOf } from '../../protocol/errors.ts';
+
+export type DockerSettings = BackendSettings['docker'];
+
+/** The library is loaded by the first who needs it: most programs never do. */
+export async function connect({ socket }: DockerSettings): Promise<Docker> {
+  const { default: Client } = await import('dockerode');
+  return new Client({ socketPath: socket });
+}
+
+/** Why the daemon cannot be used, in one line that a person can act on; undefined when it can. */
+export async function daemonUnavailable(settings: DockerSettings): Promise<string | undefined> {
+  try {
+    await (await connect(settings)).ping();
+    return undefined;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT')
+      return `no docker socket at ${settings.socket}: apt-get install docker.io, or set docker.socket`;
+    if (code === 'EACCES') return `no access to ${settings.socket}: be root or a member of its group (docker)`;
+    if (code === 'ECONNREFUSED') return `nothing listens on ${settings.socket}: start the docker daemon`;
+    return `docker at ${settings.socket}: ${messageOf(error)}`;
+  }
+}
+
+/** Status of an answer of the daemon that was an error; undefined for any other error. */
+export function statusOf(error: unknown): number | undefined {
+  const { statusCode } = error as { statusCode?: unknown };
+  return typeof statusCode === 'number' ? statusCode : undefined;
+}

@@ -1,0 +1,149 @@
+/** One container of a session: created, started, entered and ended. */
+import { chmodSync, constants, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import type Docker from 'dockerode';
+import { identityOf } from '../../exec/process-identity.ts';
+import { packageFile } from '../../exec/package-file.ts';
+import { messageOf, TestbedError } from '../../protocol/errors.ts';
+import type { Argv } from '../../protocol/testbed.ts';
+import type { SyscallNumbers } from '../../exec/syscalls.ts';
+import { listenForAgent, type AgentLink } from './agent-link.ts';
+import { statusOf } from './client.ts';
+
+export interface RunningContainer {
+  readonly auxverb: Argv;
+  makeDirectory(path: string, mode: number): Promise<void>;
+  /** Ends every process in it and waits for that; the container itself stays, if it was to be kept. Idempotent. */
+  stop(): Promise<void>;
+  /** The daemon's folder with its changes (an overlayfs upper layer), where the daemon has one. */
+  upperDirectory(): Promise<string | undefined>;
+  /** Stops it, and forgets it. Idempotent. */
+  remove(): Promise<void>;
+}
+
+export interface ContainerPlan {
+  readonly image: string;
+  readonly sessionId: string;
+  /** Private to us; what the container shares with us is made in it. */
+  readonly folder: string;
+  readonly network?: string;
+  /** Stays when it has stopped, so that its changes can be taken. */
+  readonly kept: boolean;
+}
+
+/** Where the container sees the shared folder: on the /dev of its own, so that nothing of it becomes part of its changes. */
+const inside = '/dev/goldbed';
+
+/** Milliseconds for a container to die of its first process's end, before it is killed. */
+const stopLimit = 10_000;
+
+/** From linux/fcntl.h, for all architectures that Debian has. */
+const O_PATH = 0o10000000;
+
+/** Label of everything that goldbed has in the daemon. */
+export const sessionLabel = 'goldbed.session';
+export const ownerLabel = 'goldbed.owner';
+
+export async function startContainer(
+  docker: Docker,
+  plan: ContainerPlan,
+  numbers: SyscallNumbers,
+  signal: AbortSignal,
+): Promise<RunningContainer> {
+  const shared = path.join(plan.folder, 'agent');
+  rmSync(shared, { recursive: true, force: true });
+  mkdirSync(shared);
+  chmodSync(shared, 0o777); // the container's root may be another user here; the folder above is ours alone
+  const link = await listenForAgent(path.join(shared, 'server.sock'));
+  let container: Docker.Container | undefined;
+  try {
+    container = await docker.createContainer(optionsOf(plan, shared, numbers));
+    await container.start();
+    await Promise.race([link.ready, failed(container), aborted(signal)]);
+    return running(container, link, path.join(shared, 'run.sock'), numbers);
+  } catch (error) {
+    link.end();
+    if (container !== undefined) await forget(container);
+    signal.throwIfAborted();
+    if (error instanceof TestbedError) throw error;
+    throw new TestbedError('open', 'docker', messageOf(error), { cause: error });
+  }
+}
+
+function optionsOf(plan: ContainerPlan, shared: string, numbers: SyscallNumbers): Docker.ContainerCreateOptions {
+  const agent = readFileSync(packageFile('libexec/docker-agent'), 'utf8');
+  return {
+    Image: plan.image,
+    Cmd: ['/usr/bin/perl', '-f', '-e', agent, String(numbers.recvmsg), inside],
+    Labels: { [sessionLabel]: plan.sessionId, [ownerLabel]: JSON.stringify(identityOf()) },
+    HostConfig: {
+      AutoRemove: !plan.kept,
+      Mounts: [{ Type: 'bind', Source: shared, Target: inside }],
+      LogConfig: { Type: 'none', Config: {} }, // logs are the clients' own
+      ...(plan.network === undefined ? {} : { NetworkMode: plan.network }),
+    },
+  };
+}
+
+async function untilEnded(container: Docker.Container, condition: 'not-running' | 'removed'): Promise<void> {
+  try {
+    await container.wait({ condition });
+  } catch (error) {
+    if (statusOf(error) !== 404) throw error; // removed already
+  }
+}
+
+async function failed(container: Docker.Container): Promise<never> {
+  await untilEnded(container, 'not-running');
+  throw new TestbedError('open', 'docker', 'the container ended at once (has the image /usr/bin/perl?)');
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason as Error);
+    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+  });
+}
+
+function running(
+  container: Docker.Container,
+  link: AgentLink,
+  socket: string,
+  numbers: SyscallNumbers,
+): RunningContainer {
+  const flags = O_PATH | constants.O_NOFOLLOW;
+  const enter = ['/usr/bin/perl', '-f', packageFile('libexec/docker-enter')] as const;
+  let stopping: Promise<void> | undefined;
+  const stop = (): Promise<void> => (stopping ??= stopNow(container, link));
+  return {
+    auxverb: [...enter, String(numbers.sendmsg), String(numbers.openat), String(flags), socket, '--'],
+    makeDirectory: (directory, mode) => link.makeDirectory(directory, mode),
+    stop,
+    async upperDirectory() {
+      const { GraphDriver } = await container.inspect();
+      if (GraphDriver?.Name !== 'overlay2') return undefined;
+      return (GraphDriver.Data as { UpperDir?: string }).UpperDir;
+    },
+    async remove() {
+      await stop();
+      await forget(container);
+    },
+  };
+}
+
+async function stopNow(container: Docker.Container, link: AgentLink): Promise<void> {
+  link.end();
+  const timer = setTimeout(() => void container.kill().catch(() => {}), stopLimit);
+  await untilEnded(container, 'not-running');
+  clearTimeout(timer);
+}
+
+/** Gone for good, and its volumes; fine when the daemon has removed it, or is just doing so. */
+async function forget(container: Docker.Container): Promise<void> {
+  try {
+    await container.remove({ force: true, v: true });
+  } catch (error) {
+    const status = statusOf(error);
+    if (status !== 404 && status !== 409) throw error;
+  }
+}

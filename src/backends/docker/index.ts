@@ -1,0 +1,136 @@
+/**
+ * docker: testbeds are containers of a local daemon. The generation is the same one that every other backend opens; the
+ * daemon gets it as an image of its own, once. Commands do not pass through `docker exec` (libexec/docker-agent tells why).
+ */
+import path from 'node:path';
+import { isRoot } from '../../exec/as-root.ts';
+import { isAlive, processIdentitySchema } from '../../exec/process-identity.ts';
+import { check } from '../../exec/run.ts';
+import { syscallNumbers } from '../../exec/syscalls.ts';
+import { messageOf, TestbedError } from '../../protocol/errors.ts';
+import type { Backend, BackendTestbed, Content, OpenOptions } from '../backend.ts';
+import { createSessionFolder, reapSessionFolders, type SessionState } from '../session-folder.ts';
+import { connect, daemonUnavailable, statusOf, type DockerSettings } from './client.ts';
+import { ownerLabel, sessionLabel, startContainer, type ContainerPlan, type RunningContainer } from './container.ts';
+import { ensureImage } from './image.ts';
+
+export type { DockerSettings } from './client.ts';
+
+const traits = ['revert-full-system', 'root-on-testbed'] as const;
+
+export function dockerBackend(state: SessionState, settings: DockerSettings): Backend {
+  return {
+    name: 'docker',
+    traits,
+    revert: true,
+    reboot: false,
+    unavailable: () => daemonUnavailable(settings),
+    cannotKeep: () => cannotKeep(settings),
+    open: (content, options, signal) => openTestbed(state, settings, content, options, signal),
+    async reap() {
+      if ((await daemonUnavailable(settings)) === undefined) await reapContainers(settings);
+      return reapSessionFolders(state, 'docker');
+    },
+  };
+}
+
+/** The changes of a container are a folder of the daemon's, and owned by many: root only, and overlay2 only. */
+async function cannotKeep(settings: DockerSettings): Promise<string | undefined> {
+  if (!isRoot()) return 'docker: writing an image takes root';
+  try {
+    const { Driver } = (await (await connect(settings)).info()) as { Driver?: string };
+    if (Driver === 'overlay2') return undefined;
+    return `docker: writing an image takes the storage driver overlay2, not ${Driver}`;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+async function openTestbed(
+  state: SessionState,
+  settings: DockerSettings,
+  content: Content,
+  { sessionId, keepChangesIn }: OpenOptions,
+  signal: AbortSignal,
+): Promise<BackendTestbed> {
+  const numbers = syscallNumbers();
+  if (numbers === undefined) throw new TestbedError('open', 'docker', `unknown architecture ${process.arch}`);
+  const docker = await connect(settings);
+  const image = await imageOf();
+  const folder = createSessionFolder(state, 'docker', sessionId, 0o700);
+  const plan: ContainerPlan = {
+    image: image.reference,
+    sessionId,
+    folder: folder.path,
+    kept: keepChangesIn !== undefined,
+    ...(settings.network === undefined ? {} : { network: settings.network }),
+  };
+  const close = async (): Promise<void> => {
+    await folder.remove();
+    await image[Symbol.asyncDispose]();
+  };
+  let current: RunningContainer;
+  try {
+    current = await startContainer(docker, plan, numbers, signal);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    traits,
+    get auxverb() {
+      return current.auxverb;
+    },
+    makeDirectory: (directory, mode) => current.makeDirectory(directory, mode),
+    async revert(stop) {
+      await current.remove();
+      current = await startContainer(docker, plan, numbers, stop);
+    },
+    ...(keepChangesIn === undefined ? {} : { capture: (stop) => capture(current, keepChangesIn, stop) }),
+    async [Symbol.asyncDispose]() {
+      if (keepChangesIn === undefined) await current.stop();
+      else await current.remove();
+      await close();
+    },
+  };
+
+  async function imageOf() {
+    try {
+      return await ensureImage(docker, content, path.join(state.backends, 'docker'), sessionId, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof TestbedError) throw error;
+      throw new TestbedError('open', 'docker', messageOf(error), { cause: error });
+    }
+  }
+}
+
+async function capture(container: RunningContainer, into: string, signal: AbortSignal): Promise<void> {
+  const upper = await container.upperDirectory();
+  if (upper === undefined) throw new TestbedError('commit', 'docker', 'the container has no upper layer to take');
+  await container.stop();
+  await check(['/bin/cp', '--archive', '--', `${upper}/.`, `${into}/`], { signal });
+  await check(['/bin/sync', '--file-system', into], { signal });
+}
+
+/** Containers of dead owners: those that could not remove themselves (a kept one, or one that never started). */
+async function reapContainers(settings: DockerSettings): Promise<void> {
+  const docker = await connect(settings);
+  for (const { Id, Labels } of await docker.listContainers({ all: true, filters: { label: [sessionLabel] } })) {
+    const owner = processIdentitySchema.safeParse(parseJson(Labels[ownerLabel] ?? ''));
+    if (owner.success && isAlive(owner.data)) continue;
+    try {
+      await docker.getContainer(Id).remove({ force: true, v: true });
+    } catch (error) {
+      if (![404, 409].includes(statusOf(error) ?? 0)) throw error;
+    }
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

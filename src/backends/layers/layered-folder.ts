@@ -1,0 +1,37 @@
+/** The session's folder of a testbed over layers: mount point, resolv.conf, and the layer that takes the changes. */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { discard } from '../../exec/trash.ts';
+import type { BackendName } from '../../protocol/job-request.ts';
+import { createSessionFolder, type SessionFolder, type SessionState } from '../session-folder.ts';
+
+export interface LayeredFolder extends SessionFolder {
+  /** Mount point of the root; a mount only inside the testbed's own namespace. */
+  readonly root: string;
+  readonly resolvConf: string;
+  /** A fresh upper and work folder; the one before, if any, goes to the trash. */
+  renewLayer(): Promise<{ readonly upper: string; readonly work: string }>;
+}
+
+export function createLayeredFolder(state: SessionState, backend: BackendName, sessionId: string): LayeredFolder {
+  const folder = createSessionFolder(state, backend, sessionId);
+  const root = path.join(folder.path, 'root');
+  const layer = path.join(folder.path, 'layer');
+  mkdirSync(root);
+  const resolvConf = path.join(folder.path, 'resolv.conf');
+  // a copy: the testbed's root may write to it, and must never reach the host's
+  const known = existsSync('/etc/resolv.conf') ? readFileSync('/etc/resolv.conf') : '';
+  writeFileSync(resolvConf, known, { mode: 0o644 });
+  return {
+    ...folder,
+    root,
+    resolvConf,
+    async renewLayer() {
+      if (existsSync(layer)) await discard(layer, state.trash);
+      const made = { upper: path.join(layer, 'upper'), work: path.join(layer, 'work') };
+      mkdirSync(made.upper, { recursive: true, mode: 0o755 });
+      mkdirSync(made.work);
+      return made;
+    },
+  };
+}

@@ -1,0 +1,104 @@
+/** One schroot session: its definition, its beginning and its end. The programs are Debian's own schroot. */
+import { rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { cleanEnvironment, CommandFailed, run } from '../../exec/run.ts';
+import { TestbedError, type TestbedStep } from '../../protocol/errors.ts';
+
+/** A chroot of goldbed's, for one session: the layers of a generation below a layer of its own. */
+export interface ChrootDefinition {
+  /** Highest first. */
+  readonly lower: string;
+  readonly upper: string;
+  readonly work: string;
+  /** Any one folder: schroot wants to see that its directory exists. */
+  readonly directory: string;
+  readonly resolvConf: string;
+  /** Private; holds the files that the definition names. */
+  readonly folder: string;
+}
+
+export interface SchrootSession {
+  /** Where the session's root is mounted, absolute. */
+  readonly root: string;
+  /** Ends its processes, unmounts, forgets it. @throws {TestbedError} */
+  end(): Promise<void>;
+}
+
+const schroot = '/usr/bin/schroot';
+const definitions = '/etc/schroot/chroot.d';
+const environment = { ...cleanEnvironment, LC_ALL: 'C' };
+
+/** schroot takes letters, digits, `-` and `_`. */
+export function schrootName(sessionId: string): string {
+  return `goldbed-${sessionId}`;
+}
+
+/** The definition lives only until the session has begun: a session keeps its own copy. @throws {TestbedError} */
+export async function beginOnLayers(sessionId: string, definition: ChrootDefinition): Promise<SchrootSession> {
+  const name = schrootName(sessionId);
+  const file = path.join(definitions, name);
+  const at = (kind: string): string => path.join(definition.folder, kind);
+  writeFileSync(at('fstab'), fstab(definition));
+  writeFileSync(at('nothing'), '');
+  writeFileSync(file, definitionText(name, definition, at), { mode: 0o644 });
+  try {
+    return await begin(name, name);
+  } finally {
+    rmSync(file, { force: true });
+  }
+}
+
+/** @param chroot as `schroot --list` names it @throws {TestbedError} */
+export async function begin(chroot: string, sessionName: string): Promise<SchrootSession> {
+  await call('open', ['--begin-session', `--chroot=${chroot}`, `--session-name=${sessionName}`]);
+  const location = await call('open', ['--location', `--chroot=session:${sessionName}`]);
+  return {
+    root: location.trim(),
+    end: async () => void (await call('close', ['--end-session', `--chroot=session:${sessionName}`])),
+  };
+}
+
+/** Ends the session if there is one of that name. */
+export async function endByName(sessionName: string): Promise<void> {
+  rmSync(path.join(definitions, sessionName), { force: true });
+  await run([schroot, '--end-session', `--chroot=session:${sessionName}`], { env: environment });
+}
+
+/** Chroots of this host's administrator, as `schroot --list` names them. */
+export async function listChroots(): Promise<string[]> {
+  const { stdout } = await run([schroot, '--list', '--all-chroots'], { env: environment });
+  return stdout.split('\n').filter((line) => line !== '');
+}
+
+async function call(step: TestbedStep, args: readonly string[]): Promise<string> {
+  const argv = [schroot, ...args];
+  const finished = await run(argv, { env: environment });
+  if (finished.code === 0) return finished.stdout;
+  throw new TestbedError(step, 'schroot', new CommandFailed(argv, finished).message);
+}
+
+/** schroot.conf(5). No user database and no file of the host's is copied in: the chroot may become an image. */
+function definitionText(name: string, definition: ChrootDefinition, at: (kind: string) => string): string {
+  // it puts /etc/schroot/ before whatever is said
+  const [fstabFile, nothing] = ['fstab', 'nothing'].map((kind) => path.relative('/etc/schroot', at(kind)));
+  const { lower, upper, work, directory } = definition;
+  const lines = [
+    ...[`[${name}]`, 'description=a session of goldbed', 'type=directory', `directory=${directory}`],
+    ...['root-users=root', 'union-type=overlay'],
+    `union-mount-options=lowerdir=${lower},upperdir=${upper},workdir=${work},volatile`,
+    ...[`setup.fstab=${fstabFile}`, `setup.copyfiles=${nothing}`, `setup.nssdatabases=${nothing}`],
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** As schroot's own `buildd` profile, and resolv.conf as a copy that is the session's own. */
+function fstab({ resolvConf }: ChrootDefinition): string {
+  const lines = [
+    '/proc /proc none rw,bind 0 0',
+    '/sys /sys none rw,bind 0 0',
+    '/dev/pts /dev/pts none rw,bind 0 0',
+    'tmpfs /dev/shm tmpfs defaults 0 0',
+    `${resolvConf} /etc/resolv.conf none rw,bind 0 0`,
+  ];
+  return `${lines.join('\n')}\n`;
+}

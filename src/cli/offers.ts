@@ -1,0 +1,49 @@
+/** What this host can run: its own images on the backends that work here, and those of external servers. */
+import type { Backend } from '../backends/backend.ts';
+import { debianArchitecture } from '../exec/debian-architecture.ts';
+import { imageNames } from '../golden/index.ts';
+import { routingKey, type RoutingKey } from '../protocol/routing.ts';
+import type { Announced } from '../worker/presence.ts';
+import type { Context } from './context.ts';
+
+/** The images of this host. */
+export async function knownImages({ state, settings }: Context): Promise<readonly string[]> {
+  const own = await imageNames(state);
+  return [...new Set([...own, ...Object.keys(settings.external)])].toSorted();
+}
+
+/** The queues that this host takes jobs from; tells the others when its images have changed. */
+export function offersOf(
+  context: Context,
+  backends: readonly Backend[],
+  presence: Announced,
+): () => Promise<readonly RoutingKey[]> {
+  let announced = '';
+  return async () => {
+    const arch = await debianArchitecture();
+    const working = await workingBackends(backends);
+    const images = await knownImages(context);
+    if (announced !== images.join(' ')) await presence.update(images);
+    announced = images.join(' ');
+    const { external } = context.settings;
+    return images.flatMap((image) => {
+      const foreign = external[image];
+      if (foreign !== undefined) return keys(['build', 'test'], ['any', 'external'], foreign.arch ?? arch, image);
+      return keys(['update-golden', 'build', 'test'], ['any', ...working], arch, image);
+    });
+  };
+}
+
+async function workingBackends(backends: readonly Backend[]): Promise<string[]> {
+  const missing = await Promise.all(backends.map((backend) => backend.unavailable()));
+  return backends.flatMap(({ name }, index) => (missing[index] === undefined ? [name] : []));
+}
+
+function keys(
+  kinds: readonly ('update-golden' | 'build' | 'test')[],
+  backends: readonly string[],
+  arch: string,
+  image: string,
+): RoutingKey[] {
+  return kinds.flatMap((kind) => backends.map((backend) => routingKey(kind, backend, arch, image)));
+}

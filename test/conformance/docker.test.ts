@@ -1,0 +1,121 @@
+/** The docker backend on a daemon of the test's own. */
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import Docker from 'dockerode';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { check, run } from '../../src/exec/run.ts';
+import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
+import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
+import { goldbedWithImage, smallImage, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
+import { describeWith } from './fixtures/requirements.ts';
+import { describeGoldenServer } from './vectors/describe-golden-server.ts';
+import { describeVirtServer, Wire, type ServerUnderTest } from './vectors/describe-virt-server.ts';
+
+describeWith('docker', dockerUnavailable(), 'docker', () => {
+  let daemon: DockerDaemon;
+  let goldbed: Goldbed;
+  beforeAll(async () => {
+    daemon = await startDockerDaemon();
+    goldbed = await goldbedWithImage(smallImage);
+  });
+  afterAll(() => daemon?.[Symbol.asyncDispose]());
+
+  const server = (): ServerUnderTest => ({
+    argv: [virtProgram, 'docker', smallImage.name],
+    env: {
+      GOLDBED_NODE: process.execPath,
+      GOLDBED_STATE: goldbed.state,
+      GOLDBED_GOLDEN_WAIT: '1',
+      GOLDBED_DOCKER_SOCKET: daemon.socket,
+      GOLDBED_DOCKER_NETWORK: 'host',
+    },
+    revert: true,
+  });
+  const docker = async (...args: string[]): Promise<string> =>
+    (await check(['docker', ...args], { env: daemon.env })).stdout.trim();
+  // ours: the stock server leaves some of its own
+  const list = ['ps', '--quiet', '--no-trunc', '--filter', 'label=goldbed.session'];
+  const containers = (): Promise<string> => docker(...list, '--all');
+  const client = (): Docker => new Docker({ socketPath: daemon.socket });
+  const opened = async (): Promise<{ wire: Wire; auxverb: readonly string[] }> => {
+    const wire = new Wire(server());
+    expect(await wire.ask('open')).toMatch(/^ok /);
+    return { wire, auxverb: decodeArgv((await wire.ask('print-execute-command')).slice(3)) };
+  };
+
+  describeVirtServer('goldbed-virt docker', server, true);
+  describeGoldenServer('goldbed-virt docker', server);
+
+  test('a command is what `docker exec` would make of it: user, capabilities, seccomp, cgroup, namespaces', async () => {
+    const { wire, auxverb } = await opened();
+    const look = `id; umask; pwd; grep -E '^(Cap|Seccomp|NoNewPrivs|Groups)' /proc/self/status; cat /proc/self/cgroup
+      readlink /proc/self/ns/pid /proc/self/ns/mnt /proc/self/ns/net; env | grep -v -E '^(_|PWD|OLDPWD|SHLVL)=' | sort`;
+    const ours = await run([...auxverb, '/bin/sh', '-c', look]);
+    const theirs = await docker('exec', await containers(), '/bin/sh', '-c', look);
+    expect(ours).toMatchObject({ code: 0, stdout: `${theirs}\n` });
+    expect(theirs).toContain('Seccomp:\t2');
+    expect(await wire.quit()).toBe(0);
+  });
+
+  test('status, signals, big input and output', async () => {
+    const { wire, auxverb } = await opened();
+    const codes = [];
+    for (const script of ['exit 0', 'exit 77', 'exit 255', 'kill -9 $$'])
+      codes.push((await run([...auxverb, '/bin/sh', '-c', script])).code);
+    expect([...codes, (await run([...auxverb, 'no-such-program'])).code]).toEqual([0, 77, 253, 137, 127]);
+    const input = Buffer.alloc(3_000_000, 'x');
+    expect((await run([...auxverb, 'sha256sum'], { input })).stdout).toBe((await run(['sha256sum'], { input })).stdout);
+    const stop = new AbortController();
+    const slept = run([...auxverb, '/bin/sh', '-c', 'trap "exit 3" TERM; echo up; while :; do sleep 0.1; done'], {
+      signal: stop.signal,
+      onOutput: () => stop.abort(new Error('heard')),
+    });
+    await expect(slept).rejects.toThrow('heard');
+    const left = await run([...auxverb, '/bin/sh', '-c', 'cat /proc/[0-9]*/cmdline | tr "\\0" " "']);
+    expect(left.stdout).not.toContain('trap'); // the signal reached it in there
+    const many = await Promise.all([...Array(20).keys()].map((n) => run([...auxverb, '/bin/sh', '-c', `echo ${n}`])));
+    expect(many.map(({ stdout }) => Number(stdout))).toEqual([...Array(20).keys()]);
+    expect(await wire.quit()).toBe(0);
+  });
+
+  test('nothing of how we reach a container becomes part of an image', async () => {
+    const layers = path.join(goldbed.state, 'images', smallImage.name, 'head', 'layer');
+    expect(existsSync(path.join(layers, 'dev/goldbed'))).toBe(false);
+    expect(existsSync(path.join(layers, 'root/mark'))).toBe(true); // written through docker, above
+  });
+
+  test('close ends its processes; nothing is left in the daemon; a late command is refused', async () => {
+    const { wire, auxverb } = await opened();
+    const removed = client()
+      .getContainer(await containers())
+      .wait({ condition: 'removed' });
+    await run([...auxverb, '/bin/sh', '-c', 'setsid sleep 1000 >/dev/null 2>&1 &']);
+    expect(await wire.ask('close')).toBe('ok');
+    expect((await run([...auxverb, 'true'])).code).toBe(254);
+    expect(await docker(...list)).toBe('');
+    await removed; // it has begun when close answers, and needs nobody
+    expect(await wire.quit()).toBe(0);
+    expect(await containers()).toBe('');
+  });
+
+  test('kill -9 of the server ends the container', async () => {
+    const { wire, auxverb } = await opened();
+    const id = await containers();
+    const removed = client().getContainer(id).wait({ condition: 'removed' });
+    wire.child.kill('SIGKILL');
+    await removed;
+    expect(await containers()).toBe('');
+    expect((await run([...auxverb, 'true'])).code).toBe(254);
+  });
+
+  test('a daemon that is not there is one line', async () => {
+    const ran = await run([virtProgram, 'docker', smallImage.name], {
+      env: { ...server().env, GOLDBED_DOCKER_SOCKET: '/nonexistent.sock' },
+    });
+    expect(ran).toMatchObject({ code: 1, stdout: '' });
+    expect(ran.stderr).toBe(
+      'goldbed-virt: no docker socket at /nonexistent.sock: apt-get install docker.io, or set docker.socket\n',
+    );
+    expect(existsSync('/nonexistent.sock')).toBe(false);
+  });
+});

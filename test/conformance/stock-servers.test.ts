@@ -1,0 +1,88 @@
+/** Debian's own servers under the same table: the oracles. Where they differ from ours, the table says so. */
+import { existsSync } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { afterAll, beforeAll } from 'vitest';
+import { check } from '../../src/exec/run.ts';
+import { baseRoot, testCache } from './fixtures/base-image.ts';
+import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
+import { ordinaryUser, ordinaryUserUnavailable } from './fixtures/ordinary-user.ts';
+import { describeWith } from './fixtures/requirements.ts';
+import { describeVirtServer } from './vectors/describe-virt-server.ts';
+
+const stock = (name: string): string => `/usr/bin/autopkgtest-virt-${name}`;
+const missing = (name: string): string | undefined =>
+  existsSync(stock(name)) ? undefined : `${stock(name)} is missing: apt-get install autopkgtest`;
+const notRoot = process.getuid?.() === 0 ? undefined : 'not root';
+
+describeWith('schroot', notRoot ?? missing('schroot'), 'stock schroot', () => {
+  const name = 'goldbed-stock-test';
+  const definition = `/etc/schroot/chroot.d/${name}`;
+  beforeAll(async () => {
+    const lines = [
+      `[${name}]`,
+      'type=directory',
+      `directory=${await baseRoot()}`,
+      'union-type=overlay',
+      'root-users=root',
+    ];
+    await writeFile(definition, `${lines.join('\n')}\nprofile=buildd\n`);
+  });
+  afterAll(() => rm(definition, { force: true }));
+  describeVirtServer(
+    'autopkgtest-virt-schroot',
+    () => ({ argv: [stock('schroot'), name], revert: true, stock: true }),
+    true,
+    true,
+  );
+});
+
+const user = await ordinaryUser(path.join(testCache(), 'ordinary-user'));
+const noUser = await ordinaryUserUnavailable(user, stock('unshare'));
+
+describeWith('overlay-user', notRoot ?? missing('unshare') ?? noUser, 'stock unshare', () => {
+  const tarball = path.join(testCache(), 'stock-unshare.tar');
+  beforeAll(async () => {
+    const root = await baseRoot();
+    if (!existsSync(tarball)) await check(['/bin/tar', '-C', root, '--numeric-owner', '-cf', tarball, '.']);
+  });
+  describeVirtServer(
+    'autopkgtest-virt-unshare',
+    // as what it is made for: it takes even root for somebody who needs a line in /etc/subuid
+    () => ({
+      argv: user.as([stock('unshare'), '--tarball', tarball]),
+      env: { HOME: user.home },
+      as: (argv) => user.as(argv),
+      opensOnce: true,
+      revert: true,
+      stock: true,
+    }),
+    true,
+    true,
+  );
+});
+
+describeWith('docker', dockerUnavailable() ?? missing('docker'), 'stock docker', () => {
+  let daemon: DockerDaemon;
+  beforeAll(async () => {
+    daemon = await startDockerDaemon();
+    const { env } = daemon;
+    const root = await baseRoot();
+    await check(
+      ['/bin/sh', '-c', 'tar -C "$1" --numeric-owner -c . | docker import - goldbed-stock-test', 'sh', root],
+      { env },
+    );
+  });
+  afterAll(() => daemon?.[Symbol.asyncDispose]());
+  describeVirtServer(
+    'autopkgtest-virt-docker',
+    () => ({
+      argv: [stock('docker'), 'goldbed-stock-test', '--', '--init', '--network=host'],
+      env: daemon.env,
+      revert: true,
+      stock: true,
+    }),
+    true,
+    true,
+  );
+});
