@@ -12,6 +12,9 @@ import type { Content } from '../backend.ts';
 import { inMergedTree } from '../layers/merged.ts';
 import { statusOf } from './client.ts';
 
+/** Changes whenever a generation becomes another image than before. */
+const repository = 'goldbed-2';
+
 /** An image to make containers of. Dispose removes one that belongs to no published generation. */
 export interface DaemonImage extends AsyncDisposable {
   readonly reference: string;
@@ -27,7 +30,7 @@ export async function ensureImage(
 ): Promise<DaemonImage> {
   const { digest } = content;
   const tag = digest === undefined ? `candidate-${sessionId}` : digest.replace(/^sha256:/, '');
-  const reference = `goldbed:${tag}`;
+  const reference = `${repository}:${tag}`;
   if (digest === undefined) {
     await importImage(docker, content, folder, tag, signal);
     const remove = (): Promise<void> => removeImage(docker, reference);
@@ -52,8 +55,8 @@ async function exists(docker: Docker, reference: string): Promise<boolean> {
   }
 }
 
-/** What a container has of its own: left out, as docker's own base images do. */
-const leaveOut = ['./dev/*', './proc/*', './sys/*', './run/*'].map((glob) => `--exclude=${glob}`);
+/** Of the daemon's own making in each container. */
+const leaveOut = ['./dev/*', './proc/*', './sys/*'].map((glob) => `--exclude=${glob}`);
 
 async function importImage(
   docker: Docker,
@@ -73,11 +76,11 @@ async function importImage(
     let said = '';
     tar.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()));
     if (tar.stdout === null) throw new TypeError('no pipe');
-    const query = { fromSrc: '-', repo: 'goldbed', tag, changes: ['LABEL goldbed.image=1'] };
+    const query = { fromSrc: '-', repo: repository, tag, changes: ['LABEL goldbed.image=1'] };
     const sending = docker.importImage(tar.stdout, query).then((answer) => readAnswer(docker, answer));
     const [code] = await Promise.all([ended(tar, { signal }), sending]);
     if (code !== 0) {
-      await removeImage(docker, `goldbed:${tag}`); // the daemon cannot tell half a tree from a whole one
+      await removeImage(docker, `${repository}:${tag}`); // the daemon cannot tell half a tree from a whole one
       throw new TestbedError(
         'open',
         'docker',

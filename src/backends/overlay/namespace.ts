@@ -55,7 +55,7 @@ export async function startNamespaces(
     return {
       paths: handles.map((fd) => `/proc/${process.pid}/fd/${fd}`),
       ended,
-      makeDirectory: (path, mode) => askForDirectory(child, `mkdir ${mode.toString(8)} ${path}\n`),
+      makeDirectory: (path, mode) => askForDirectory(child, ended, `mkdir ${mode.toString(8)} ${path}\n`),
       stop: once(async () => {
         for (const fd of handles) closeSync(fd);
         child.stdin?.end();
@@ -122,12 +122,11 @@ function readReady(child: ChildProcess): Promise<number> {
 }
 
 /** One request at a time: the server's commands are serial. */
-function askForDirectory(child: ChildProcess, request: string): Promise<void> {
+function askForDirectory(child: ChildProcess, ended: Promise<void>, request: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    const lost = (): void => reject(new TestbedError('open', 'overlay', 'the testbed ended'));
-    child.once('exit', lost);
+    // not its exit event: that may be over already
+    void ended.then(() => reject(new TestbedError('open', 'overlay', 'the testbed ended')));
     child.stdout?.once('data', (chunk: Buffer) => {
-      child.off('exit', lost);
       const [, complaint] = /^error (.*)\n/.exec(chunk.toString()) ?? [];
       if (complaint === undefined) resolve();
       else reject(new TestbedError('open', 'overlay', complaint));
