@@ -22,7 +22,11 @@ export interface BaseImage {
 
 const program = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 export const goldbed = program('../bin/goldbed');
-export const goldbedServer = [program('../bin/goldbed-virt'), 'overlay', imageName] as const;
+export const goldbedServer = (backend: string): readonly string[] => [
+  program('../bin/goldbed-virt'),
+  backend,
+  imageName,
+];
 export const wireClient = ['/usr/bin/perl', program('./wire-client.pl')] as const;
 
 export async function makeBaseImage(place: Place, suite: string): Promise<BaseImage> {
@@ -54,7 +58,7 @@ export async function runInSession(
   script: string,
   output: string,
 ): Promise<void> {
-  const argv = [...wireClient, 'run', verb, script, ...goldbedServer];
+  const argv = [...wireClient, 'run', verb, script, ...goldbedServer('overlay')];
   const child = start(argv, ['ignore', 'pipe', 'pipe'], { env, signal });
   let complaint = '';
   child.stderr?.on('data', (chunk: Buffer) => (complaint = (complaint + chunk.toString()).slice(-2000)));

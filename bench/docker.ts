@@ -14,6 +14,8 @@ export interface Docker extends AsyncDisposable {
   /** In which `docker` finds the daemon by its context: with DOCKER_HOST, the stock server would do without folders. */
   readonly env: Readonly<Record<string, string>>;
   readonly version: string;
+  /** The daemon's, absolute. */
+  readonly socket: string;
 }
 
 /** @throws {Error} why there is no docker here */
@@ -31,7 +33,7 @@ export async function startDocker(place: Place, base: BaseImage): Promise<Docker
     await check(['docker', 'import', base.tarball, imageName], { env, signal: place.signal });
     const format = ['version', '--format', '{{.Server.Version}}'];
     const version = (await check(['docker', ...format], { env, signal: place.signal })).stdout.trim();
-    return { env, version, [Symbol.asyncDispose]: stop };
+    return { env, version, socket: socket.slice('unix://'.length), [Symbol.asyncDispose]: stop };
   } catch (error) {
     await stop();
     throw error;

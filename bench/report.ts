@@ -1,6 +1,7 @@
 /** bench/README.md, made from the results. */
 import { stepPrefix, type Results, type SectionContext } from './results.ts';
-import { names } from './servers.ts';
+import { names, twins } from './servers.ts';
+import { twinTargets } from './targets.ts';
 import { figure, median, ratio, spread } from './statistics.ts';
 
 type Row = Readonly<Record<string, readonly number[]>>;
@@ -44,10 +45,12 @@ function wireSection({ floor, servers, missing, context }: NonNullable<Results['
   const quantities = Object.keys(wireColumns);
   const ours = servers[names.goldbed];
   const cells = (row: Row): string[] => quantities.map((quantity) => spread(row[quantity] ?? []));
-  const ratios = Object.entries(servers).flatMap(([name, row]) =>
-    ours === undefined || name === names.goldbed
-      ? []
-      : [[`vs ${name}`, ...quantities.map((quantity) => ratio(ours[quantity] ?? [], row[quantity] ?? []))]],
+  const ratios = Object.entries(twins).flatMap(([own, others]) =>
+    others.flatMap((other) => {
+      const [row, twin] = [servers[own], servers[other]];
+      if (row === undefined || twin === undefined) return [];
+      return [[`${own} vs ${other}`, ...quantities.map((each) => ratio(row[each] ?? [], twin[each] ?? []))]];
+    }),
   );
   return [
     '## One session, in milliseconds',
@@ -64,6 +67,7 @@ function wireSection({ floor, servers, missing, context }: NonNullable<Results['
     ...wireNotes,
     '',
     ...(ours === undefined ? [] : wireTargets(ours, servers[names.schroot])),
+    ...twinTable(servers),
     ...contextLines(context),
   ];
 }
@@ -86,6 +90,11 @@ function wireTargets(ours: Row, schroot: Row | undefined): string[] {
     return [quantity, `at most ${limit} ms`, `${figure(median(times))} ms`, verdict(median(times) <= limit), compared];
   });
   return [...table([['goldbed', 'target', 'median', '', 'vs schroot'], ...rows]), ''];
+}
+
+function twinTable(servers: Readonly<Record<string, Row>>): string[] {
+  const rows = twinTargets(servers);
+  return rows.length === 0 ? [] : [...table(rows), ''];
 }
 
 function buildSection({ source, programs, context }: NonNullable<Results['build']>): string[] {

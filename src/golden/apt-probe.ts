@@ -3,12 +3,12 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { run } from '../exec/run.ts';
-import { UsageError } from '../protocol/errors.ts';
+import { TestbedError, UsageError } from '../protocol/errors.ts';
 import { sourcesList, type Source, type SourceCandidate } from './apt-sources.ts';
 
 /**
  * Those of the candidates that exist. One InRelease file each is fetched, no package list.
- * @throws {UsageError} when the mirror does not know the suite itself; an Error when it cannot be asked
+ * @throws {UsageError} when the mirror does not know the suite itself; {TestbedError} when it cannot be asked
  */
 export async function existingSources(
   suite: string,
@@ -22,7 +22,9 @@ export async function existingSources(
     if (answer === 'there') found.push(candidate);
     else if (answer === 'missing' && candidate.needed) {
       throw new UsageError(suite, `unknown suite ${suite}: ${candidate.uri} does not have ${candidate.release}`);
-    } else if (answer !== 'missing') throw new Error(`cannot ask ${candidate.uri} for ${candidate.release}: ${answer}`);
+    } else if (answer !== 'missing') {
+      throw new TestbedError('start', 'apt-get', `cannot ask ${candidate.uri} for ${candidate.release}: ${answer}`);
+    }
   }
   return found;
 }

@@ -160,6 +160,7 @@ export class Wire {
 
   constructor(server: ServerUnderTest) {
     this.child = startServer(server);
+    this.child.stdin?.on('error', () => {}); // a server that has ended is noticed by the missing answer
     if (this.child.stdout === null) throw new TypeError('no pipe');
     this.#lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
   }

@@ -1,0 +1,38 @@
+/** What a backend must reach against its stock twin in the same run. */
+import { names } from './servers.ts';
+import { figure, median } from './statistics.ts';
+
+type Row = Readonly<Record<string, readonly number[]>>;
+
+/** At most this part of the twin's median. */
+const limits = [
+  { ours: names.goldbedDocker, twin: names.docker, quantity: 'open', part: 0.75 },
+  { ours: names.goldbedDocker, twin: names.docker, quantity: 'close', part: 0.5 },
+  { ours: names.goldbedSchroot, twin: names.schroot, quantity: 'open', part: 1 },
+  { ours: names.goldbedSchroot, twin: names.schroot, quantity: 'true', part: 1 },
+  { ours: names.goldbedSchroot, twin: names.schroot, quantity: 'close', part: 1 },
+] as const;
+
+const copies = { file: 'copy 200 MB', tree: 'copy 5,000 files' } as const;
+
+/** A table: its head, then a row for each target. Empty where one of the servers could not be measured. */
+export function twinTargets(servers: Readonly<Record<string, Row>>): string[][] {
+  if (Object.values(names).some((name) => servers[name] === undefined)) return [];
+  const of = (name: string, quantity: string): number => median(servers[name]?.[quantity] ?? []);
+  const rows = limits.map(({ ours, twin, quantity, part }) => {
+    const found = of(ours, quantity) / of(twin, quantity);
+    return [`${ours}: ${quantity}`, `at most ${part} of ${twin}`, figure(found), verdict(found <= part)];
+  });
+  const inDocker = of(names.goldbedDocker, 'true');
+  rows.push([`${names.goldbedDocker}: true`, 'at most 10 ms', `${figure(inDocker)} ms`, verdict(inDocker <= 10)]);
+  for (const [quantity, what] of Object.entries(copies)) {
+    const best = Math.min(...[names.schroot, names.unshare, names.docker].map((name) => of(name, quantity)));
+    const found = of(names.goldbed, quantity) / best;
+    rows.push([`${names.goldbed}: ${what}`, 'at most 1 of the best stock server', figure(found), verdict(found <= 1)]);
+  }
+  return [['target', 'limit', 'found', ''], ...rows];
+}
+
+function verdict(met: boolean): string {
+  return met ? 'met' : '**missed**';
+}
