@@ -8,6 +8,8 @@ import { imageCommand } from './commands/image.ts';
 import { logsCommand } from './commands/logs.ts';
 import { psCommand } from './commands/ps.ts';
 import { showCommand } from './commands/show.ts';
+import { goldenUpdateCommand } from './commands/golden-update.ts';
+import { sbuildConfigCommand } from './commands/sbuild-config.ts';
 import { workerCommand } from './commands/worker.ts';
 
 /** Runs one command line. @returns the exit code; never throws */
@@ -24,6 +26,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const { build, test, update } = enqueueCommands(exit);
   program.addCommand(build).addCommand(test).addCommand(imageCommand(exit, update)).addCommand(workerCommand(exit));
   program.addCommand(psCommand()).addCommand(showCommand()).addCommand(logsCommand()).addCommand(cancelCommand());
+  program.addCommand(goldenUpdateCommand(exit)).addCommand(sbuildConfigCommand());
   for (const command of everyCommand(program)) command.exitOverride();
   try {
     await program.parseAsync(args, { from: 'user' });

@@ -1,5 +1,6 @@
 /** Golden images: names to immutable generations; reading, writing, updating, making and removing them. */
 export { beginWrite, type Candidate } from './candidate.ts';
+export { bridge, type Bridge, type Verdict } from './bridge.ts';
 export { highestFence } from './claim.ts';
 export { collect, defaultKeep } from './collect.ts';
 export { createImage, replaceImage, type CreateRequest, type CreateTools } from './create.ts';

@@ -6,11 +6,12 @@ import { messageOf } from '../protocol/errors.ts';
 import type { OutcomeResult, Steps } from '../protocol/outcome.ts';
 import { GoldenRefusal, type Argv } from '../protocol/testbed.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
+import { insideState } from './inside-state.ts';
 import { noteUpdate, type Finding } from './looked.ts';
 import { packageChanges, type PackageChanges } from './manifest.ts';
 import { headGeneration, readHead } from './store.ts';
 import { updateSteps, type UpdateStep } from './update-steps.ts';
-import { manifestInside, outputOf, runInside } from './verify.ts';
+import { runInside } from './verify.ts';
 
 /** What an update needs of a client session (src/protocol/adt-virt). */
 export interface GoldenSession {
@@ -88,7 +89,7 @@ async function work(
   signal: AbortSignal,
 ): Promise<Ending> {
   const auxverb = await session.executeCommand();
-  const before = await stateInside(auxverb, signal);
+  const before = await insideState(auxverb, signal);
   for (const { name, argv } of steps) {
     log(`\ngoldbed: ${name}\n`);
     const output = (chunk: Buffer): void => log(chunk.toString());
@@ -97,7 +98,7 @@ async function work(
     await session.close();
     return { status: 'failed', packages: none, step: name, reason: `exit ${code}: ${errorLine(stdout, stderr)}` };
   }
-  const after = await stateInside(auxverb, signal);
+  const after = await insideState(auxverb, signal);
   if (before.everything === after.everything) {
     log('\ngoldbed: nothing changed, nothing to publish\n');
     await times.measure('closed', () => session.close());
@@ -111,19 +112,6 @@ async function work(
     return { status: 'failed', packages: none, step: 'commit', reason: messageOf(error) };
   }
   return { status: 'published', packages: packageChanges(before.manifest, after.manifest) };
-}
-
-/** What makes a new generation worth having: packages, package lists, or what is marked as automatically installed. */
-async function stateInside(auxverb: Argv, signal: AbortSignal): Promise<{ manifest: string; everything: string }> {
-  const manifest = await manifestInside(auxverb, signal);
-  // partial/ and lock are apt's own; the order of find is not
-  const script = [
-    'cd /var/lib/apt',
-    'find lists -type f ! -name lock ! -path "lists/partial/*" -exec sha256sum {} + | sort -k 2',
-    'if test -e extended_states; then sha256sum extended_states; fi',
-  ].join(' && ');
-  const lists = await outputOf(auxverb, ['/bin/sh', '-c', script], signal);
-  return { manifest, everything: `${manifest}\n${lists}` };
 }
 
 /** The line that says why apt gave up: its first error, else the last that it said. */

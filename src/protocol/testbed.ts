@@ -37,6 +37,8 @@ export interface Testbed extends AsyncDisposable {
   /** Throws away every change since open, on the same generation. */
   revert?(signal: AbortSignal): Promise<void>;
   reboot?(signal: AbortSignal): Promise<void>;
+  /** The client closes it, in order: called before dispose, and only then. A refusal is told, and closes all the same. */
+  release?(signal: AbortSignal): Promise<void>;
 }
 
 /** A testbed whose changes can become the next generation of its image. Dispose without commit discards them. */
@@ -64,6 +66,8 @@ export interface TestbedSource {
   open(signal: AbortSignal): Promise<Testbed>;
   /** Opens a testbed for writing. Present means: announces `golden-image`. @throws {GoldenRefusal|TestbedError} */
   openGolden?(signal: AbortSignal): Promise<GoldenTestbed>;
+  /** With which a server ends that was told to quit; default 0. */
+  exitStatus?(): number;
 }
 
 /** Reply words of the golden verbs that leave the session usable and Closed (docs/golden-verb.md). */

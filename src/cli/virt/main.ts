@@ -2,12 +2,15 @@
 import { messageOf } from '../../protocol/errors.ts';
 import { attach } from '../../protocol/adt-virt/attach.ts';
 import { ReaderGone, serve } from '../../protocol/adt-virt/server.ts';
+import { bridge } from '../../golden/index.ts';
+import type { TestbedSource } from '../../protocol/testbed.ts';
 import type { VirtBackend } from './sources.ts';
 import { terminalShell } from './terminal-shell.ts';
 
 /** @returns the exit status. Dies by the signal, after cleaning up, when one came. */
 export async function virtMain(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const [name = '', ...rest] = args;
+  const golden = args.filter((word) => word.startsWith('--golden'));
+  const [name = '', ...rest] = args.filter((word) => !word.startsWith('--golden'));
   const [socketPath] = rest;
   process.stderr.on('error', () => {}); // a log that nobody reads must not keep us from cleaning up
   if (name === 'attach' && socketPath !== undefined && rest.length === 1) {
@@ -21,8 +24,17 @@ export async function virtMain(args: readonly string[], env: NodeJS.ProcessEnv):
     return 0;
   }
   const backend = Object.hasOwn(backends, name) ? backends[name] : undefined;
-  if (backend === undefined) return usage(backends);
-  return run(backend, rest, backends, env);
+  if (backend === undefined || golden.length > 1) return usage(backends);
+  if (golden[0] === undefined) return run(backend, rest, backends, env);
+  if (golden[0] !== '--golden=commit')
+    return fail(`${golden[0]}: expected --golden=commit (staging: goldbed golden-update)`);
+  return run({ ...backend, source: (words) => bridged(backend, words) }, rest, backends, env);
+}
+
+/** For clients that do not know the golden verbs; see src/golden/bridge.ts. */
+async function bridged(backend: VirtBackend, args: readonly string[]): Promise<TestbedSource | undefined> {
+  const source = await backend.source(args);
+  return source === undefined ? undefined : bridge(source, 'commit', log).source;
 }
 
 async function run(
@@ -89,6 +101,10 @@ async function help(backends: Readonly<Record<string, VirtBackend>>): Promise<st
     const missing = await backend.unavailable();
     lines.push(`  goldbed-virt ${backend.usage}`, `      ${backend.what} (${missing ?? 'available'})`);
   }
+  lines.push(
+    '  goldbed-virt --golden=commit BACKEND IMAGE',
+    '      for sbuild-update: publishes at close what went well',
+  );
   lines.push('  goldbed-virt attach SOCKET', '      a session that a goldbed worker serves', '');
   return lines.join('\n');
 }

@@ -7,7 +7,7 @@ import { nullSource } from '../../backends/null.ts';
 import { loadSettings } from '../../config/load.ts';
 import { stateAt, type State } from '../../config/state.ts';
 import { userName } from '../../exec/user-name.ts';
-import { imageNames, imageSource, localLeases, readHead, reapPins } from '../../golden/index.ts';
+import { collect, imageNames, imageSource, localLeases, readHead, reapPins } from '../../golden/index.ts';
 import { UsageError } from '../../protocol/errors.ts';
 import type { TestbedSource } from '../../protocol/testbed.ts';
 
@@ -32,7 +32,10 @@ export function virtBackends(env: NodeJS.ProcessEnv): Readonly<Record<string, Vi
   const uid = process.getuid?.() ?? 0;
   const settings = loadSettings(env, uid);
   const state = stateAt(settings.state);
-  const native = nativeBackends(state, settings).map((backend) => [backend.name, onImages(backend, state, env)]);
+  const native = nativeBackends(state, settings).map((backend) => [
+    backend.name,
+    onImages(backend, state, settings.images.keep, env),
+  ]);
   return {
     ...(Object.fromEntries(native) as Record<string, VirtBackend>),
     null: {
@@ -48,7 +51,8 @@ export function virtBackends(env: NodeJS.ProcessEnv): Readonly<Record<string, Vi
 /** Seconds for which open-golden waits for another writer; GOLDBED_GOLDEN_WAIT. */
 const defaultWait = 30;
 
-function onImages(backend: Backend, state: State, env: NodeJS.ProcessEnv): VirtBackend {
+function onImages(backend: Backend, state: State, keep: number, env: NodeJS.ProcessEnv): VirtBackend {
+  const published = new Set<string>();
   return {
     usage: `${backend.name} IMAGE${backend.name === 'schroot' ? '|CHROOT' : ''}`,
     what: what[backend.name],
@@ -64,12 +68,14 @@ function onImages(backend: Backend, state: State, env: NodeJS.ProcessEnv): VirtB
       if (!(wait >= 0)) throw new UsageError('GOLDBED_GOLDEN_WAIT', 'GOLDBED_GOLDEN_WAIT: expected seconds');
       const leases = localLeases(state, wait);
       const golden = (await backend.cannotKeep?.()) === undefined;
-      return imageSource({ store: state, image, backend, leases, sessionId, who, golden });
+      const onPublished = (): void => void published.add(image);
+      return imageSource({ store: state, image, backend, leases, sessionId, who, golden, onPublished });
     },
     unavailable: () => backend.unavailable(),
     async reap() {
       await backend.reap();
       await reapPins(state);
+      for (const image of published) await collect(state, image, { keep, signal: new AbortController().signal });
     },
   };
 }

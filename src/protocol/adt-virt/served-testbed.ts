@@ -56,12 +56,14 @@ export class ServedTestbed {
     return makeScratch(testbed, scratch, this.options.signal);
   }
 
-  async close(): Promise<void> {
+  /** @param released whether the client asked for it */
+  async close(released = false): Promise<void> {
     const { testbed, scratch } = this.opened('close');
     this.state = { name: 'closed' };
     try {
       // what cannot be reverted outlives its session: leave it as it was. Never with the job's signal: it may have fired
       if (!this.source.revert) await removeScratch(testbed, scratch, new AbortController().signal);
+      if (released) await testbed.release?.(this.options.signal);
     } finally {
       await testbed[Symbol.asyncDispose]();
     }

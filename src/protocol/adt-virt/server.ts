@@ -42,7 +42,8 @@ export async function serve(io: ServerIo, source: TestbedSource, options: Server
     if (error instanceof ReaderGone) throw error;
     return report(error, io.log);
   }
-  return (await testbed.cleanUp()) ? status : 12;
+  if (!(await testbed.cleanUp())) return 12;
+  return status === 0 ? (source.exitStatus?.() ?? 0) : status;
 }
 
 async function converse({ input, output }: ServerIo, testbed: ServedTestbed): Promise<number> {

@@ -16,7 +16,7 @@ export const verbs: ReadonlyMap<string, Verb> = new Map<string, Verb>([
   ['open_golden', { args: [0, 0], run: async (server) => `ok ${await server.open(true)}` }],
   ['commit_golden', { args: [0, 0], run: async (server) => server.commit().then(() => 'ok') }],
   ['revert', { args: [0, 0], run: async (server) => `ok ${await server.revert()}` }],
-  ['close', { args: [0, 0], run: async (server) => server.close().then(() => 'ok') }],
+  ['close', { args: [0, 0], run: async (server) => server.close(true).then(() => 'ok') }],
   ['quit', { args: [0, 0], run: async () => 'ok' }], // the loop ends on it, without a reply
   ['reboot', { args: [0, 1], run: reboot }],
   ['print_execute_command', { args: [0, 0], run: async (server) => printExecuteCommand(server) }],

@@ -1,0 +1,131 @@
+/**
+ * `goldbed golden-update IMAGE -- COMMAND...`: an update by somebody else's program, such as sbuild-update, with an honest
+ * end. The session is ours; the program reaches it through a configuration made for it. What it leaves is published only
+ * if its commands went well and it ended with 0.
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { spawn } from 'node:child_process';
+import { Command } from 'commander';
+import { nativeBackends } from '../../backends/index.ts';
+import { packageFile } from '../../exec/package-file.ts';
+import { signalNumber } from '../../exec/run.ts';
+import { userName } from '../../exec/user-name.ts';
+import { bridge, collect, imageSource, localLeases, readHead, type Verdict } from '../../golden/index.ts';
+import { listen } from '../../protocol/adt-virt/attach.ts';
+import { startInProcess } from '../../protocol/adt-virt/pair.ts';
+import { exitCodes, UnavailableError, UsageError } from '../../protocol/errors.ts';
+import type { GenerationRef } from '../../protocol/image.ts';
+import type { TestbedSource } from '../../protocol/testbed.ts';
+import { makeContext, type Context, type GlobalFlags } from '../context.ts';
+import { json, out, progress } from '../print.ts';
+import { configWith, serverLines } from '../sbuild-config.ts';
+
+type Flags = GlobalFlags & { readonly backend: string; readonly json?: boolean; readonly lockWait: string };
+
+/** What came of the program and of its session. */
+interface End {
+  readonly code: number;
+  readonly verdict: Verdict;
+  readonly published: GenerationRef | undefined;
+}
+
+export function goldenUpdateCommand(exit: (code: number) => void): Command {
+  return new Command('golden-update')
+    .description('run an update program, such as sbuild-update, on an image; publish what went well')
+    .argument('IMAGE')
+    .argument('COMMAND...', 'the program and its arguments, after --')
+    .option('--backend <NAME>', 'backend of the testbed', 'overlay')
+    .option('--lock-wait <SECONDS>', 'how long to wait for another writer', '30')
+    .option('--json', 'print one JSON document')
+    .action(async (image: string, words: string[], _: unknown, command: Command) => {
+      const flags = command.optsWithGlobals<Flags>();
+      const end = await update(makeContext(flags), image, words, flags);
+      const { verdict, published } = end;
+      if (flags.json === true) json({ image, exitCode: end.code, ...verdict, ...(published ? { published } : {}) });
+      else if (verdict.status !== 'discarded')
+        out(`${image}: ${verdict.status}${published ? ` as generation ${published.generation}` : ''}`);
+      if (end.code !== 0) exit(end.code);
+      else exit(verdict.status === 'discarded' ? 1 : 0);
+    });
+}
+
+async function update(context: Context, image: string, words: readonly string[], flags: Flags): Promise<End> {
+  const { settings, state } = context;
+  await readHead(state, image); // an unknown image is told before anything is made
+  const folder = await mkdtemp(path.join(tmpdir(), 'goldbed-update-'));
+  const stop = new AbortController();
+  let published: GenerationRef | undefined;
+  const source = await writable(context, image, flags, (ref) => (published = ref));
+  await using session = bridge(source, 'stage', progress);
+  const channel = startInProcess(session.source, { copyTimeout: 300, log: progress, signal: stop.signal });
+  const socket = path.join(folder, 'session');
+  const listener = await listen(socket, channel, { onCommand: () => {}, onReply: () => {} });
+  try {
+    const config = path.join(folder, 'sbuildrc');
+    const person = process.env['SBUILD_CONFIG'] ?? path.join(process.env['HOME'] ?? '/', '.sbuildrc');
+    const lines = serverLines(packageFile('bin/goldbed-virt'), ['attach', socket]);
+    await writeFile(config, await configWith(person, lines), { mode: 0o600 });
+    const code = await runProgram(words, { ...process.env, SBUILD_CONFIG: config });
+    channel.terminate();
+    await channel.exited;
+    const verdict = code === 0 ? await session.publish(stop.signal) : refusedBy(code);
+    if (published !== undefined) await collect(state, image, { keep: settings.images.keep, signal: stop.signal });
+    return { code, verdict, published };
+  } finally {
+    await listener[Symbol.asyncDispose]();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function writable(
+  { settings, state }: Context,
+  image: string,
+  flags: Flags,
+  onPublished: (ref: GenerationRef) => void,
+): Promise<TestbedSource> {
+  const backend = nativeBackends(state, settings).find(({ name }) => name === flags.backend);
+  if (backend === undefined) throw new UsageError('--backend', `--backend: there is no backend ${flags.backend}`);
+  const missing = (await backend.unavailable()) ?? (await backend.cannotKeep?.());
+  if (missing !== undefined) throw new UnavailableError(missing);
+  if (!/^\d{1,6}$/.test(flags.lockWait)) throw new UsageError('--lock-wait', '--lock-wait: expected whole seconds');
+  const leases = localLeases(state, Number(flags.lockWait));
+  const sessionId = randomUUID().replaceAll('-', '');
+  const who = { by: userName(), what: 'golden-update' };
+  return imageSource({ store: state, image, backend, leases, sessionId, who, onPublished });
+}
+
+/** On our terminal. Signals are its own to end by: sbuild-update closes its session then. @returns as a shell would tell */
+async function runProgram([program = '', ...args]: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const child = spawn(program, args, { stdio: 'inherit', env });
+  const pass = (signal: NodeJS.Signals): void => void child.kill(signal);
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  let interrupted = 0;
+  const listeners = signals.map((signal) => {
+    const listener = (): void => {
+      interrupted ||= 128 + signalNumber(signal);
+      pass(signal);
+    };
+    process.on(signal, listener);
+    return () => process.off(signal, listener);
+  });
+  try {
+    const code = await new Promise<number>((resolve, reject) => {
+      child.once('error', (error: NodeJS.ErrnoException) =>
+        reject(error.code === 'ENOENT' ? new UsageError(program, `${program}: not found`) : error),
+      );
+      child.once('exit', (status, signal) => resolve(status ?? 128 + signalNumber(signal)));
+    });
+    return interrupted === 0 ? code : exitCodes.interrupted;
+  } finally {
+    for (const remove of listeners) remove();
+  }
+}
+
+function refusedBy(code: number): Verdict {
+  const reason = `the program ended with ${code}`;
+  progress(`goldbed: nothing was published: ${reason}`);
+  return { status: 'discarded', reason };
+}

@@ -1,0 +1,135 @@
+/**
+ * The golden image for clients that do not know the golden verbs: `open` works on it, and what they leave at `close` is
+ * published only if there is evidence that it is good. Announces neither `revert` nor `golden-image`: to the client, its
+ * changes persist (README.virtualisation-server).
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { packageFile } from '../exec/package-file.ts';
+import { messageOf } from '../protocol/errors.ts';
+import { GoldenRefusal, type Argv, type GoldenTestbed, type Testbed, type TestbedSource } from '../protocol/testbed.ts';
+import { doubt, readJournal } from './evidence.ts';
+import { insideState } from './inside-state.ts';
+import { runInside } from './verify.ts';
+
+export type Verdict =
+  | { readonly status: 'published' | 'unchanged' }
+  | { readonly status: 'discarded'; readonly reason: string };
+
+export interface Bridge extends AsyncDisposable {
+  /** What the client gets. One session. */
+  readonly source: TestbedSource;
+  /** How the session ended; `discarded` as long as it has not been closed in order. */
+  verdict(): Verdict;
+  /** With `stage`: publishes what was closed, unless there is doubt. */
+  publish(signal: AbortSignal): Promise<Verdict>;
+}
+
+/**
+ * @param when `commit`: at the client's `close`; `stage`: when {@link Bridge.publish} is called
+ * @param log gets the verdict's reason
+ */
+export function bridge(source: TestbedSource, when: 'commit' | 'stage', log: (line: string) => void): Bridge {
+  let session: BridgedSession | undefined;
+  let verdict: Verdict = { status: 'discarded', reason: 'no session was opened and closed' };
+  const publish = async (signal: AbortSignal): Promise<Verdict> => {
+    if (session?.closed === true) verdict = await session.publish(signal);
+    if (verdict.status === 'discarded') log(`goldbed: nothing was published: ${verdict.reason}`);
+    return verdict;
+  };
+  const traits = source.traits.filter((trait) => trait !== 'revert-full-system');
+  return {
+    source: {
+      name: source.name,
+      traits,
+      revert: false,
+      reboot: source.reboot,
+      async open(signal) {
+        if (session !== undefined) throw new GoldenRefusal('golden-unavailable', 'one session for each update');
+        if (source.openGolden === undefined)
+          throw new GoldenRefusal('golden-unavailable', 'the image cannot be written');
+        const golden = await source.openGolden(signal);
+        session = await BridgedSession.begin(golden, signal);
+        return session.testbed(traits, when === 'commit' ? publish : undefined);
+      },
+      exitStatus: () => (when === 'commit' && verdict.status === 'discarded' ? 1 : 0),
+    },
+    verdict: () => verdict,
+    publish,
+    [Symbol.asyncDispose]: async () => session?.end(),
+  };
+}
+
+class BridgedSession {
+  /** The client has closed it, in order. */
+  closed = false;
+  readonly #golden: GoldenTestbed;
+  readonly #journal: string;
+  readonly #before: string;
+
+  private constructor(golden: GoldenTestbed, journal: string, before: string) {
+    this.#golden = golden;
+    this.#journal = journal;
+    this.#before = before;
+  }
+
+  static async begin(golden: GoldenTestbed, signal: AbortSignal): Promise<BridgedSession> {
+    const journal = await mkdtemp(path.join(tmpdir(), 'goldbed-journal-'));
+    try {
+      return new BridgedSession(golden, journal, (await insideState(golden.auxverb, signal)).everything);
+    } catch (error) {
+      await rm(journal, { recursive: true, force: true });
+      await golden[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** @param atClose publishes at the client's close; without it the session stays as it is until {@link publish} */
+  testbed(traits: Testbed['traits'], atClose?: (signal: AbortSignal) => Promise<unknown>): Testbed {
+    const golden = this.#golden;
+    const makeDirectory = golden.makeDirectory?.bind(golden);
+    return {
+      traits,
+      auxverb: journaled(this.#journal, golden.auxverb),
+      ...(makeDirectory === undefined ? {} : { makeDirectory }),
+      release: async (signal) => {
+        this.closed = true;
+        await atClose?.(signal);
+      },
+      // what is staged waits for its verdict; what was not closed in order is thrown away at once
+      [Symbol.asyncDispose]: async () => {
+        if (!this.closed || atClose !== undefined) await this.end();
+      },
+    };
+  }
+
+  async publish(signal: AbortSignal): Promise<Verdict> {
+    try {
+      const reason = doubt(await readJournal(this.#journal)) ?? (await this.#lockLeft(signal));
+      if (reason !== undefined) return { status: 'discarded', reason };
+      const { everything } = await insideState(this.#golden.auxverb, signal);
+      if (everything === this.#before) return { status: 'unchanged' };
+      await this.#golden.commit(signal);
+      return { status: 'published' };
+    } catch (error) {
+      signal.throwIfAborted();
+      return { status: 'discarded', reason: messageOf(error) };
+    }
+  }
+
+  async end(): Promise<void> {
+    await this.#golden[Symbol.asyncDispose]();
+    await rm(this.#journal, { recursive: true, force: true });
+  }
+
+  /** sbuild's own lock in the testbed stays behind when it is killed. */
+  async #lockLeft(signal: AbortSignal): Promise<string | undefined> {
+    const { code } = await runInside(this.#golden.auxverb, ['/usr/bin/test', '!', '-e', '/var/lock/sbuild'], signal);
+    return code === 0 ? undefined : 'sbuild did not release its lock in the testbed';
+  }
+}
+
+function journaled(folder: string, enter: Argv): Argv {
+  return ['/usr/bin/perl', '-f', packageFile('libexec/journal-enter'), folder, String(enter.length), '--', ...enter];
+}

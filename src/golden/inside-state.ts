@@ -1,0 +1,22 @@
+/** What makes a new generation worth having: packages, package lists, or what is marked as automatically installed. */
+import type { Argv } from '../protocol/testbed.ts';
+import { manifestInside, outputOf } from './verify.ts';
+
+export interface InsideState {
+  /** Installed packages (manifest.ts). */
+  readonly manifest: string;
+  /** Differs whenever any of it does. */
+  readonly everything: string;
+}
+
+export async function insideState(auxverb: Argv, signal: AbortSignal): Promise<InsideState> {
+  const manifest = await manifestInside(auxverb, signal);
+  // partial/ and lock are apt's own; the order of find is not
+  const script = [
+    'cd /var/lib/apt',
+    'find lists -type f ! -name lock ! -path "lists/partial/*" -exec sha256sum {} + | sort -k 2',
+    'if test -e extended_states; then sha256sum extended_states; fi',
+  ].join(' && ');
+  const lists = await outputOf(auxverb, ['/bin/sh', '-c', script], signal);
+  return { manifest, everything: `${manifest}\n${lists}` };
+}

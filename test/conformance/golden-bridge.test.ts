@@ -1,0 +1,156 @@
+/** G22: Debian's own sbuild-update, unmodified, refreshes an image; what did not go well is thrown away, and told. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { overlayBackend } from '../../src/backends/overlay/index.ts';
+import { stateAt } from '../../src/config/state.ts';
+import { isExecutable } from '../../src/exec/executable.ts';
+import { run } from '../../src/exec/run.ts';
+import { layoutOf } from '../../src/golden/layout.ts';
+import { readHead, readManifest } from '../../src/golden/store.ts';
+import { verifyGeneration } from '../../src/golden/verify-generation.ts';
+import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
+import { goldbedWithImage, program, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
+import { describeWith } from './fixtures/requirements.ts';
+import { Wire } from './vectors/describe-virt-server.ts';
+
+const image = 'bridge';
+const unavailable = await overlayBackend(stateAt('/nonexistent')).unavailable();
+const noSbuild = isExecutable('/usr/bin/sbuild-update') ? undefined : 'apt-get install sbuild';
+const sbuildUpdate = ['sbuild-update', '--chroot-mode=autopkgtest', '-udcar', 'unstable'];
+
+describeWith('overlay', unavailable ?? noSbuild, 'sbuild-update', () => {
+  let goldbed: Goldbed;
+  let folder: string;
+  beforeAll(async () => {
+    goldbed = await goldbedWithImage({ name: image, variant: 'apt' });
+    const updated = await goldbed.run('image', 'update', image, '--wait'); // package lists
+    expect(updated.code, updated.stderr).toBe(0);
+  });
+  beforeEach(async () => {
+    folder = await mkdtemp(path.join(tmpdir(), 'goldbed-bridge-'));
+  });
+  afterEach(() => rm(folder, { recursive: true, force: true }));
+
+  const environment = (): Record<string, string> => ({
+    PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+    HOME: folder,
+    GOLDBED_NODE: process.execPath,
+    GOLDBED_STATE: goldbed.state,
+    GOLDBED_GOLDEN_WAIT: '0',
+  });
+  const server = () => ({ argv: [virtProgram, 'overlay', image], env: environment(), revert: true });
+  const head = async () => (await readHead(stateAt(goldbed.state), image)).generation;
+  const versionOf = async (name: string): Promise<string | undefined> => {
+    const layout = layoutOf(stateAt(goldbed.state), image);
+    const manifest = await readManifest(layout, await head());
+    return manifest.split('\n').find((line) => line.startsWith(`${name}\t`));
+  };
+  const update = (...flags: string[]) =>
+    run([program, 'golden-update', ...flags, image, '--', ...sbuildUpdate], { env: environment() });
+
+  /** Publishes a generation in which gpgv is out of date, and apt obeys these lines of configuration. */
+  const plant = async (configuration: string): Promise<number> => {
+    const wire = new Wire(server());
+    expect(await wire.ask('open-golden')).toMatch(/^ok /);
+    const auxverb = decodeArgv((await wire.ask('print-execute-command')).slice(3));
+    const script = [
+      `sed -i '/^Package: gpgv$/,/^$/s/^Version: .*/Version: 0.1/' /var/lib/dpkg/status`,
+      `printf '%s' "$1" >/etc/apt/apt.conf.d/99planted`,
+    ];
+    const planted = await run([...auxverb, '/bin/sh', '-ec', script.join('\n'), 'sh', configuration]);
+    expect(planted).toMatchObject({ code: 0 });
+    expect(await wire.ask('commit-golden')).toBe('ok');
+    expect(await wire.quit()).toBe(0);
+    expect(await versionOf('gpgv')).toMatch(/^gpgv\t0\.1\t/);
+    return head();
+  };
+  const breaks = 'DPkg::Pre-Invoke {"echo planted; exit 7";};\n';
+
+  test('a good upgrade is published; the next one finds nothing to do', async () => {
+    const before = await plant('');
+    const updated = await update();
+    expect(updated.code, updated.stderr).toBe(0);
+    expect(updated.stdout).toContain(`${image}: published as generation ${before + 1}`);
+    expect(await head()).toBe(before + 1);
+    expect(await versionOf('gpgv')).not.toMatch(/\t0\.1\t/);
+    const again = await update('--json');
+    expect(again.code, again.stderr).toBe(0);
+    expect(again.stdout).toContain('"status": "unchanged"');
+    expect(await head()).toBe(before + 1);
+  });
+
+  test('a failing dist-upgrade is discarded, though sbuild-update ends with 0', async () => {
+    const before = await plant(breaks);
+    const updated = await update();
+    expect(updated.stdout).toContain('planted');
+    expect([updated.code, await head()]).toEqual([1, before]);
+    expect(updated.stderr).toMatch(/nothing was published: a command failed with 100: apt-get .*/);
+  });
+
+  test.each([
+    ['', 0, 1],
+    [breaks, 0, 0],
+  ])('with --golden=commit, in a configuration of its own: %j', async (configuration, code, published) => {
+    const before = await plant(configuration);
+    const config = await goldbed.run('sbuild-config', image, '--update');
+    await writeFile(path.join(folder, 'update.rc'), config.stdout);
+    const env = { ...environment(), SBUILD_CONFIG: path.join(folder, 'update.rc') };
+    const updated = await run(sbuildUpdate, { env });
+    expect([updated.code, await head()]).toEqual([code, before + published]);
+    if (published === 0) expect(updated.stdout + updated.stderr).toMatch(/nothing was published: a command failed/);
+  });
+
+  test('SIGTERM in the middle of apt: discarded, the image intact, the lock free', async () => {
+    const before = await plant('DPkg::Pre-Invoke {"echo planted; exec sleep 600";};\n');
+    const child = spawn(program, ['golden-update', image, '--', ...sbuildUpdate], {
+      env: environment(),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let said = '';
+    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    let heard = '';
+    await new Promise<void>((resolve) => {
+      child.stdout.on('data', (chunk: Buffer) => {
+        heard += chunk.toString();
+        if (heard.includes('planted')) resolve();
+      });
+    });
+    const ended = once(child, 'close');
+    child.kill('SIGTERM');
+    expect((await ended)[0]).toBe(130);
+    expect(said).toContain('nothing was published');
+    expect(await head()).toBe(before);
+    const state = stateAt(goldbed.state);
+    expect((await verifyGeneration(state, image, undefined, new AbortController().signal)).damaged).toEqual([]);
+    const writer = new Wire(server());
+    expect(await writer.ask('open-golden')).toMatch(/^ok /);
+    expect(await writer.quit()).toBe(0);
+  });
+
+  test('a lock that somebody else holds is told, and nothing happens', async () => {
+    const before = await head();
+    const writer = new Wire(server());
+    expect(await writer.ask('open-golden')).toMatch(/^ok /);
+    const refused = await update('--lock-wait', '0');
+    expect(refused.code).not.toBe(0);
+    expect(refused.stderr).toMatch(/is writing bridge; waited 0 s/);
+    expect(await writer.quit()).toBe(0);
+    expect(await head()).toBe(before);
+  });
+
+  test('a program that changes nothing, or is not there, publishes nothing', async () => {
+    const before = await head();
+    const idle = await run([program, 'golden-update', image, '--', '/bin/true'], { env: environment() });
+    expect([idle.code, idle.stderr.trim()]).toEqual([
+      1,
+      'goldbed: nothing was published: no session was opened and closed',
+    ]);
+    const missing = await run([program, 'golden-update', image, '--', 'no-such-program'], { env: environment() });
+    expect([missing.code, missing.stderr.trim()]).toEqual([64, 'goldbed: no-such-program: not found']);
+    expect(await head()).toBe(before);
+  });
+});
