@@ -11,6 +11,7 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm install --no-save --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY src src
+COPY scripts/bundle.mjs scripts/left-out.cjs scripts/
 RUN npm run build && npm prune --omit=dev --ignore-scripts
 
 FROM debian:trixie-slim
