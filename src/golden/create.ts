@@ -2,6 +2,7 @@
 import { access, constants, mkdir, readFile, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import type { Backend } from '../backends/backend.ts';
+import { isExecutable } from '../exec/executable.ts';
 import { check } from '../exec/run.ts';
 import { messageOf, TestbedError, UsageError } from '../protocol/errors.ts';
 import { hostAptOptions } from './apt-options.ts';
@@ -13,7 +14,7 @@ import { highestFence } from './claim.ts';
 import type { FenceSource } from './fence-source.ts';
 import { freshSession } from './fresh-session.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
-import type { GenerationRecord, Strategy } from './record.ts';
+import type { GenerationRecord, Recipe, Strategy } from './record.ts';
 import { headGeneration, readHead } from './store.ts';
 
 export interface CreateRequest {
@@ -64,7 +65,8 @@ export async function replaceImage(image: string, tools: CreateTools, signal: Ab
   return make(plan, 'replace', image, tools, signal);
 }
 
-async function planOf(request: CreateRequest, signal: AbortSignal): Promise<BootstrapPlan> {
+/** How to make it, from the host's own apt configuration. @throws {UsageError} */
+export async function planOf(request: CreateRequest, signal: AbortSignal): Promise<BootstrapPlan> {
   await access(mmdebstrap, constants.X_OK).catch(() => {
     throw new UsageError(mmdebstrap, `${mmdebstrap} is missing: apt-get install mmdebstrap`);
   });
@@ -86,12 +88,44 @@ async function planOf(request: CreateRequest, signal: AbortSignal): Promise<Boot
   return { recipe, sources, origin, aptOptions: await hostAptOptions(signal) };
 }
 
-async function make(
+function make(
   plan: BootstrapPlan,
-  strategy: Strategy,
+  strategy: 'create' | 'replace',
   image: string,
   tools: CreateTools,
   signal: AbortSignal,
+): Promise<GenerationRecord> {
+  return newGeneration(image, strategy, tools, signal, async (candidate, stop) => {
+    await fill(plan, candidate, tools, stop);
+    return {
+      recipe: plan.recipe,
+      manifest: await manifestOfRoot(candidate.layerDirectory, stop),
+      sources: sourceNames(plan),
+      verified: bootstrapChecks,
+    };
+  });
+}
+
+/** What is known about a root when it is there. */
+export interface FilledRoot {
+  readonly recipe: Recipe;
+  /** As manifest.ts makes it. */
+  readonly manifest: string;
+  readonly sources: readonly string[];
+  /** Checks that it has passed already. */
+  readonly verified: readonly string[];
+}
+
+/**
+ * A generation that stands on no other: `fillRoot` makes the whole root in the candidate's empty layer; a session is
+ * opened on it; then it is published. @throws {GoldenRefusal} locked; what `fillRoot` throws
+ */
+export async function newGeneration(
+  image: string,
+  strategy: Exclude<Strategy, 'upgrade'>,
+  tools: CreateTools,
+  signal: AbortSignal,
+  fillRoot: (candidate: Candidate, signal: AbortSignal) => Promise<FilledRoot>,
 ): Promise<GenerationRecord> {
   const { store, leases } = tools;
   await mkdir(store.images, { recursive: true, mode: 0o755 });
@@ -99,25 +133,16 @@ async function make(
   await using lease = await leases.acquire(image, await highestFence(store, image), signal);
   const stop = AbortSignal.any([signal, lease.signal]);
   await using candidate = await beginWrite(store, image, { fence: lease.fence, by: tools.by }, stop);
-  if (strategy === 'create' && candidate.base !== undefined) throw exists(image);
-  const verified = [...bootstrapChecks];
+  if (strategy !== 'replace' && candidate.base !== undefined) throw exists(image);
   try {
-    await fill(plan, candidate, tools, stop);
-    verified.push(...(await opened(candidate, tools, stop)));
+    const filled = await fillRoot(candidate, stop);
+    const verified = [...filled.verified, ...(await opened(candidate, tools, stop))];
+    tools.progress('goldbed: computing the digest');
+    const job = tools.job === undefined ? {} : { job: tools.job };
+    return await candidate.publish({ ...filled, strategy, tools: await versions(stop), verified, ...job }, stop);
   } catch (error) {
     throw await candidate.explain(error);
   }
-  const details = {
-    strategy,
-    recipe: plan.recipe,
-    manifest: await manifestOfRoot(candidate.layerDirectory, stop),
-    tools: await versions(stop),
-    sources: sourceNames(plan),
-    verified,
-    ...(tools.job === undefined ? {} : { job: tools.job }),
-  };
-  tools.progress('goldbed: computing the digest');
-  return await candidate.publish(details, stop);
 }
 
 async function fill(plan: BootstrapPlan, candidate: Candidate, tools: CreateTools, signal: AbortSignal): Promise<void> {
@@ -148,6 +173,7 @@ function sourceNames(plan: BootstrapPlan): string[] {
 }
 
 async function versions(signal: AbortSignal): Promise<Record<string, string>> {
+  if (!isExecutable(mmdebstrap)) return {}; // an import does without
   const { stdout } = await check([mmdebstrap, '--version'], { signal });
   return { mmdebstrap: stdout.replace('mmdebstrap', '').trim() };
 }

@@ -1,4 +1,4 @@
-/** What makes a new generation worth having: packages, package lists, or what is marked as automatically installed. */
+/** What makes a new generation worth having: packages, what is on hold or came automatically, and package lists. */
 import type { Argv } from '../protocol/testbed.ts';
 import { manifestInside, outputOf } from './verify.ts';
 
@@ -16,6 +16,7 @@ export async function insideState(auxverb: Argv, signal: AbortSignal): Promise<I
     'cd /var/lib/apt',
     'find lists -type f ! -name lock ! -path "lists/partial/*" -exec sha256sum {} + | sort -k 2',
     'if test -e extended_states; then sha256sum extended_states; fi',
+    '/usr/bin/dpkg --get-selections',
   ].join(' && ');
   const lists = await outputOf(auxverb, ['/bin/sh', '-c', script], signal);
   return { manifest, everything: `${manifest}\n${lists}` };

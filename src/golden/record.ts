@@ -27,8 +27,8 @@ const layerSchema = z.object({
 });
 export type Layer = z.infer<typeof layerSchema>;
 
-/** `create`, `replace`: bootstrapped from nothing; `upgrade`: changes on top of the parent. */
-export const strategySchema = z.enum(['create', 'replace', 'upgrade']);
+/** `create`, `replace`: bootstrapped from nothing; `import`: what somebody else made; `upgrade`: changes on top of the parent. */
+export const strategySchema = z.enum(['create', 'import', 'replace', 'upgrade']);
 export type Strategy = z.infer<typeof strategySchema>;
 
 export const recordSchema = z.object({

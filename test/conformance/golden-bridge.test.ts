@@ -27,6 +27,7 @@ describeWith('overlay', unavailable ?? noSbuild, 'sbuild-update', () => {
   let folder: string;
   beforeAll(async () => {
     goldbed = await goldbedWithImage({ name: image, variant: 'apt' });
+    await plant(''); // what an earlier run has planted
     const updated = await goldbed.run('image', 'update', image, '--wait'); // package lists
     expect(updated.code, updated.stderr).toBe(0);
   });

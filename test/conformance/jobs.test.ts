@@ -94,7 +94,7 @@ describeWith('overlay', unavailable, 'jobs', () => {
   test('bad input is one line and its exit code', async () => {
     const cases: [string[], number, RegExp][] = [
       [['build', '--image', testImage, 'no-such.dsc'], 64, /^goldbed: .*no-such\.dsc: cannot be read: .*\n$/],
-      [['build', '--image', 'nope', 'hello'], 64, /^goldbed: unknown image "nope" \(known: test-image\)\n$/],
+      [['build', '--image', 'nope', 'hello'], 64, /^goldbed: unknown image "nope" \(known: .*\btest-image\b.*\)\n$/],
       [['build', 'hello'], 64, /^error: required option '--image <NAME>' not specified\n$/],
       [['image', 'update', testImage, '--steps', 'xyz'], 64, /^goldbed: steps: expected letters out of u d c a r g/],
       [['show', 'zzz'], 64, /^goldbed: no job with an id that begins with "zzz"\n$/],

@@ -1,13 +1,12 @@
-/** `goldbed image create | update | ls | show` */
-import { randomUUID } from 'node:crypto';
+/** `goldbed image`: making, updating and showing images; image-look.ts and image-change.ts have the rest. */
 import { Command } from 'commander';
-import { overlayBackend } from '../../backends/overlay/index.ts';
-import { createImage, listImages, localLeases, showImage, type ImageSummary } from '../../golden/index.ts';
-import { userName } from '../../exec/user-name.ts';
+import { createImage, listImages, showImage, type ImageSummary } from '../../golden/index.ts';
 import { generationId } from '../../protocol/image.ts';
-import { UnavailableError } from '../../protocol/errors.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
-import { age, json, out, progress, size, table } from '../print.ts';
+import { age, json, out, size, table } from '../print.ts';
+import { changeCommands } from './image-change.ts';
+import { lookCommands } from './image-look.ts';
+import { makingTools, stopSignal } from './image-words.ts';
 
 type Flags = GlobalFlags & { readonly json?: boolean };
 type CreateFlags = Flags & { suite: string; variant: string; include?: string; components?: string };
@@ -43,20 +42,12 @@ export function imageCommand(exit: (code: number) => void, update: Command): Com
       const flags = command.optsWithGlobals<Flags>();
       await describe(makeContext(flags), name, flags);
     });
-  return new Command('image')
-    .description('golden images and their generations')
-    .addCommand(create)
-    .addCommand(update)
-    .addCommand(ls)
-    .addCommand(show);
+  const image = new Command('image').description('golden images and their generations');
+  for (const one of [create, update, ls, show, ...lookCommands(exit), ...changeCommands()]) image.addCommand(one);
+  return image;
 }
 
-async function bootstrap({ state }: Context, name: string, flags: CreateFlags): Promise<void> {
-  const backend = overlayBackend(state);
-  const missing = await backend.unavailable();
-  if (missing !== undefined) throw new UnavailableError(missing);
-  const stop = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error(signal)));
+async function bootstrap(context: Context, name: string, flags: CreateFlags): Promise<void> {
   const request = {
     name,
     suite: flags.suite,
@@ -64,15 +55,7 @@ async function bootstrap({ state }: Context, name: string, flags: CreateFlags): 
     ...(flags.include === undefined ? {} : { include: words(flags.include) }),
     ...(flags.components === undefined ? {} : { components: words(flags.components) }),
   };
-  const tools = {
-    store: state,
-    leases: localLeases(state, 0),
-    backend,
-    sessionId: randomUUID().replaceAll('-', ''),
-    by: userName(),
-    progress,
-  };
-  const record = await createImage(request, tools, stop.signal);
+  const record = await createImage(request, await makingTools(context), stopSignal());
   if (flags.json) json({ record });
   else out(`${generationId(record)}  ${record.packages} packages  ${size(record.bytes)}  ${record.digest}`);
 }

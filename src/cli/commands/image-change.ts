@@ -1,0 +1,110 @@
+/** `goldbed image replace | import | export | rollback | gc | rm`: changing what images there are, and which is current. */
+import { randomUUID } from 'node:crypto';
+import { Command } from 'commander';
+import { emptyTrash } from '../../exec/trash.ts';
+import {
+  collect,
+  exportImage,
+  imageNames,
+  importImage,
+  previousGeneration,
+  removeImage,
+  replaceImage,
+  rollBack,
+  type GenerationRecord,
+} from '../../golden/index.ts';
+import { generationId } from '../../protocol/image.ts';
+import { makeContext, type GlobalFlags } from '../context.ts';
+import { json, out, size } from '../print.ts';
+import { generationNumber, makingTools, stopSignal } from './image-words.ts';
+
+type Flags = GlobalFlags & { readonly json?: boolean };
+
+export function changeCommands(): Command[] {
+  return [replace(), importCommand(), exportCommand(), rollback(), gc(), rm()];
+}
+
+function command(name: string, description: string): Command {
+  return new Command(name).description(description).option('--json', 'print one JSON document');
+}
+
+function replace(): Command {
+  const self = command('replace', 'bootstrap an image anew by its own recipe, as its next generation').argument('NAME');
+  return self.action(async (name: string) => {
+    const flags = self.optsWithGlobals<Flags>();
+    const context = makeContext(flags);
+    told(await replaceImage(name, await makingTools(context), stopSignal()), flags);
+    await collect(context.state, name, { keep: context.settings.images.keep });
+  });
+}
+
+function importCommand(): Command {
+  const self = command('import', 'make an image of a tar file or directory that holds the root of a Debian system');
+  self.argument('NAME').argument('FROM', '.tar, .tar.gz, .tar.xz, .tar.zst or a directory');
+  self.option('--suite <SUITE>', 'default: what its os-release says');
+  return self.action(async (name: string, from: string) => {
+    const flags = self.optsWithGlobals<Flags & { suite?: string }>();
+    const request = { name, from, ...(flags.suite === undefined ? {} : { suite: flags.suite }) };
+    told(await importImage(request, await makingTools(makeContext(flags)), stopSignal()), flags);
+  });
+}
+
+function exportCommand(): Command {
+  const self = command('export', 'write a generation as one tar file, as sbuild’s unshare mode takes it');
+  self.argument('NAME').argument('[GEN]', 'default: the current one');
+  self.requiredOption('-o, --output <FILE>', 'FILE.tar, .tar.gz, .tar.xz or .tar.zst');
+  return self.action(async (name: string, generation: string | undefined) => {
+    const flags = self.optsWithGlobals<Flags & { output: string }>();
+    const { state } = makeContext(flags);
+    const id = `export-${randomUUID()}`;
+    const record = await exportImage(state, name, generationNumber(generation), flags.output, id, stopSignal());
+    if (flags.json === true) json({ record, file: flags.output });
+    else out(`${generationId(record)} -> ${flags.output}`);
+  });
+}
+
+function rollback(): Command {
+  const self = command('rollback', 'make an earlier generation current; running jobs keep theirs').argument('NAME');
+  self.argument('[GEN]', 'default: the newest that is older than the current one');
+  return self.action(async (name: string, word: string | undefined) => {
+    const flags = self.optsWithGlobals<Flags>();
+    const { state } = makeContext(flags);
+    const generation = generationNumber(word) ?? (await previousGeneration(state, name));
+    told(await rollBack(state, name, generation), flags);
+  });
+}
+
+function gc(): Command {
+  const self = command('gc', 'remove generations that are neither current, nor among the newest, nor in use');
+  self.argument('[NAME]', 'default: all images').option('--keep <N>', 'how many of the newest stay');
+  return self.action(async (name: string | undefined) => {
+    const flags = self.optsWithGlobals<Flags & { keep?: string }>();
+    const { settings, state } = makeContext(flags);
+    const keep = generationNumber(flags.keep) ?? settings.images.keep;
+    const removed: Record<string, readonly number[]> = {};
+    for (const image of name === undefined ? await imageNames(state) : [name]) {
+      removed[image] = await collect(state, image, { keep, signal: stopSignal() });
+    }
+    await emptyTrash(state.trash, { wait: true });
+    if (flags.json === true) json({ removed });
+    else
+      for (const [image, numbers] of Object.entries(removed)) out(`${image}: removed ${numbers.join(', ') || 'none'}`);
+  });
+}
+
+function rm(): Command {
+  const self = command('rm', 'remove an image with all of its generations; refused while it is in use').argument(
+    'NAME',
+  );
+  return self.action(async (name: string) => {
+    const flags = self.optsWithGlobals<Flags>();
+    await removeImage(makeContext(flags).state, name);
+    if (flags.json === true) json({ removed: name });
+    else out(`${name}: removed`);
+  });
+}
+
+function told(record: GenerationRecord, flags: Flags): void {
+  if (flags.json === true) json({ record });
+  else out(`${generationId(record)}  ${record.packages} packages  ${size(record.bytes)}  ${record.digest}`);
+}

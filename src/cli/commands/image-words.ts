@@ -1,0 +1,31 @@
+/** What the image commands share: words of their command lines, and the signal that ends them. */
+import { randomUUID } from 'node:crypto';
+import { overlayBackend } from '../../backends/overlay/index.ts';
+import { userName } from '../../exec/user-name.ts';
+import { localLeases, type CreateTools } from '../../golden/index.ts';
+import { UnavailableError, UsageError } from '../../protocol/errors.ts';
+import type { Context } from '../context.ts';
+import { progress } from '../print.ts';
+
+/** @throws {UsageError} */
+export function generationNumber(word: string | undefined): number | undefined {
+  if (word === undefined) return undefined;
+  if (!/^[1-9]\d{0,8}$/.test(word)) throw new UsageError(word, `${word}: expected the number of a generation`);
+  return Number(word);
+}
+
+/** Fires at the first ^C or SIGTERM. */
+export function stopSignal(): AbortSignal {
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error(signal)));
+  return stop.signal;
+}
+
+/** For making a generation in this process, without a worker. @throws {UnavailableError} */
+export async function makingTools({ state }: Context): Promise<CreateTools> {
+  const backend = overlayBackend(state);
+  const missing = await backend.unavailable();
+  if (missing !== undefined) throw new UnavailableError(missing);
+  const sessionId = randomUUID().replaceAll('-', '');
+  return { store: state, leases: localLeases(state, 0), backend, sessionId, by: userName(), progress };
+}
