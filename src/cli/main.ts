@@ -5,6 +5,7 @@ import { exitCodes, Interruption, messageOf, TestbedError, UnavailableError, Usa
 import { cancelCommand } from './commands/cancel.ts';
 import { enqueueCommands } from './commands/enqueue.ts';
 import { imageCommand } from './commands/image.ts';
+import { leaseCommand } from './commands/lease.ts';
 import { logsCommand } from './commands/logs.ts';
 import { psCommand } from './commands/ps.ts';
 import { showCommand } from './commands/show.ts';
@@ -26,7 +27,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const { build, test, update } = enqueueCommands(exit);
   program.addCommand(build).addCommand(test).addCommand(imageCommand(exit, update)).addCommand(workerCommand(exit));
   program.addCommand(psCommand()).addCommand(showCommand()).addCommand(logsCommand()).addCommand(cancelCommand());
-  program.addCommand(goldenUpdateCommand(exit)).addCommand(sbuildConfigCommand());
+  program.addCommand(goldenUpdateCommand(exit)).addCommand(sbuildConfigCommand()).addCommand(leaseCommand());
   for (const command of everyCommand(program)) command.exitOverride();
   try {
     await program.parseAsync(args, { from: 'user' });

@@ -1,8 +1,9 @@
-/** Removing generations that nobody needs: not among the newest, not current, not pinned, and no layer of one of those. */
+/** Removing generations that nobody needs: not among the newest, not current, not kept, not pinned, and no layer of one of those. */
 import { rm } from 'node:fs/promises';
 import { discard } from '../exec/trash.ts';
 import { withImageLock } from './claim.ts';
 import { syncFolder, writeWhole } from './durable.ts';
+import { readKept } from './kept.ts';
 import { generationFolder, type ImageLayout, type ImageStore } from './layout.ts';
 import { livePins } from './pins.ts';
 import { generationNumbers, headGeneration, readGeneration, readHead } from './store.ts';
@@ -37,7 +38,8 @@ async function collectLocked(store: ImageStore, layout: ImageLayout, keep: numbe
 async function unneeded(layout: ImageLayout, keep: number): Promise<number[]> {
   const all = await generationNumbers(layout);
   const head = await headGeneration(layout);
-  const kept = [...all.slice(-Math.max(1, keep)), ...(head === undefined ? [] : [head])];
+  const pinned = (await readKept(layout)).map(({ generation }) => generation);
+  const kept = [...all.slice(-Math.max(1, keep)), ...all.filter((one) => one === head || pinned.includes(one))];
   const needed = await withLayers(layout, kept);
   return all.filter((generation) => !needed.has(generation));
 }

@@ -5,6 +5,7 @@ export { highestFence } from './claim.ts';
 export { collect, defaultKeep } from './collect.ts';
 export { createImage, replaceImage, type CreateRequest, type CreateTools } from './create.ts';
 export type { FenceSource, WriteLease } from './fence-source.ts';
+export { keepGeneration, letGo, type Kept } from './kept.ts';
 export type { ImageStore } from './layout.ts';
 export { diffGenerations, type GenerationDiff, type PackageDiff } from './diff.ts';
 export { driftOf, type Drift } from './drift.ts';

@@ -7,6 +7,7 @@
  *     pins/<session>.json                                 who uses which generation
  *     work/<fence>-<uuid>/                                a candidate, private to its writer
  *     looked.json                                         what the last updates found
+ *     kept.json                                           generations that people keep
  *     collecting.json                                     generations that a collection is about to remove
  *     lock, write.lock                                    flock(2) files; never removed
  *
@@ -29,6 +30,7 @@ export interface ImageLayout {
   readonly pins: string;
   readonly work: string;
   readonly looked: string;
+  readonly kept: string;
   readonly collecting: string;
   /** Held for milliseconds around each change of claim and head. */
   readonly lock: string;
@@ -52,6 +54,7 @@ export function layoutOf(store: ImageStore, image: string): ImageLayout {
     pins: at('pins'),
     work: at('work'),
     looked: at('looked.json'),
+    kept: at('kept.json'),
     collecting: at('collecting.json'),
     lock: at('lock'),
     writeLock: at('write.lock'),

@@ -88,6 +88,16 @@ export async function showLease(redis: RedisHandle, image: string): Promise<Leas
   return { owner, since, fence: Number(fence ?? 0) };
 }
 
+/**
+ * Takes the lease from whoever has it. Safe at any time: the next writer gets a greater fence, and the store then refuses
+ * the present one. @returns what was broken
+ */
+export async function breakLease(redis: RedisHandle, image: string): Promise<LeaseInfo | undefined> {
+  const lease = await showLease(redis, image);
+  await redis.client.del(redis.keys.lease(image));
+  return lease;
+}
+
 function hold(redis: RedisHandle, image: string, owner: string, fence: number, ttl: number, asked: number): WriteLease {
   const key = redis.keys.lease(image);
   const lost = new AbortController();

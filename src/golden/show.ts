@@ -1,6 +1,7 @@
 /** What people ask about images: the data of `image ls` and `image show`. Plain JSON. */
 import { isAlive } from '../exec/process-identity.ts';
 import { readClaim } from './claim.ts';
+import { readKept, type Kept } from './kept.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import { readLooked, type Looked } from './looked.ts';
 import { livePins, type Pin } from './pins.ts';
@@ -31,6 +32,8 @@ export interface GenerationDetails {
   readonly record: GenerationRecord;
   readonly current: boolean;
   readonly pins: readonly Pin[];
+  /** Somebody keeps it. */
+  readonly kept?: Kept;
 }
 
 export async function listImages(store: ImageStore): Promise<ImageSummary[]> {
@@ -42,11 +45,16 @@ export async function showImage(store: ImageStore, image: string): Promise<Image
   const layout = layoutOf(store, image);
   const summary = await summaryOf(store, image);
   const pins = await livePins(layout);
-  const all = (await publishedRecords(layout, summary.head)).map((record) => ({
-    record,
-    current: record.generation === summary.head.generation,
-    pins: pins.filter((pin) => pin.generation === record.generation),
-  }));
+  const keeping = await readKept(layout);
+  const all = (await publishedRecords(layout, summary.head)).map((record) => {
+    const kept = keeping.find(({ generation }) => generation === record.generation);
+    return {
+      record,
+      current: record.generation === summary.head.generation,
+      pins: pins.filter((pin) => pin.generation === record.generation),
+      ...(kept === undefined ? {} : { kept }),
+    };
+  });
   return { ...summary, all: all.toReversed() };
 }
 

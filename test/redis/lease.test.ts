@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { redisLeases, showLease } from '../../src/golden/lease.ts';
+import { breakLease, redisLeases, showLease } from '../../src/golden/lease.ts';
 import { LeaseLost } from '../../src/protocol/errors.ts';
 import { GoldenRefusal } from '../../src/protocol/testbed.ts';
 import { connectRedis } from '../../src/redis/connect.ts';
@@ -56,7 +56,8 @@ test('a Redis that lost its data repeats no fence: the store’s floor', async (
 test('a holder whose lease was broken learns of it, and its release does not hurt the next', async () => {
   const first = await leases({ ttl: 400 }).acquire('f', 0, never);
   const lost = new Promise((resolve) => first.signal.addEventListener('abort', resolve, { once: true }));
-  await server.redis.client.del(server.redis.keys.lease('f'));
+  expect(await breakLease(server.redis, 'f')).toMatchObject({ owner: 'me', fence: first.fence });
+  expect(await breakLease(server.redis, 'f')).toBeUndefined();
   await using second = await leases().acquire('f', first.fence, never);
   await lost;
   expect(first.signal.reason).toBeInstanceOf(LeaseLost);

@@ -1,12 +1,15 @@
-/** `goldbed image replace | import | export | rollback | gc | rm`: changing what images there are, and which is current. */
+/** `goldbed image replace | import | export | rollback | pin | unpin | gc | rm`: changing what images there are, and which is current. */
 import { randomUUID } from 'node:crypto';
 import { Command } from 'commander';
 import { emptyTrash } from '../../exec/trash.ts';
+import { userName } from '../../exec/user-name.ts';
 import {
   collect,
   exportImage,
   imageNames,
   importImage,
+  keepGeneration,
+  letGo,
   previousGeneration,
   removeImage,
   replaceImage,
@@ -21,7 +24,7 @@ import { generationNumber, makingTools, stopSignal } from './image-words.ts';
 type Flags = GlobalFlags & { readonly json?: boolean };
 
 export function changeCommands(): Command[] {
-  return [replace(), importCommand(), exportCommand(), rollback(), gc(), rm()];
+  return [replace(), importCommand(), exportCommand(), rollback(), pin(), unpin(), gc(), rm()];
 }
 
 function command(name: string, description: string): Command {
@@ -71,6 +74,30 @@ function rollback(): Command {
     const { state } = makeContext(flags);
     const generation = generationNumber(word) ?? (await previousGeneration(state, name));
     told(await rollBack(state, name, generation), flags);
+  });
+}
+
+function pin(): Command {
+  const self = command('pin', 'keep a generation: no collection removes it').argument('NAME').argument('GEN');
+  self.option('--reason <TEXT>', 'for those who wonder later', 'pinned by hand');
+  return self.action(async (name: string, word: string) => {
+    const flags = self.optsWithGlobals<Flags & { reason: string }>();
+    const generation = generationNumber(word) ?? 0;
+    const { reason } = flags;
+    await keepGeneration(makeContext(flags).state, name, { generation, by: userName(), reason });
+    if (flags.json === true) json({ image: name, generation, reason });
+    else out(`${name}@${generation} is kept`);
+  });
+}
+
+function unpin(): Command {
+  const self = command('unpin', 'let a kept generation go').argument('NAME').argument('GEN');
+  return self.action(async (name: string, word: string) => {
+    const flags = self.optsWithGlobals<Flags>();
+    const generation = generationNumber(word) ?? 0;
+    await letGo(makeContext(flags).state, name, generation);
+    if (flags.json === true) json({ image: name, generation });
+    else out(`${name}@${generation} is not kept any more`);
   });
 }
 

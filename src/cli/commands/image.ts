@@ -71,14 +71,14 @@ async function describe({ state }: Context, name: string, flags: Flags): Promise
   out(
     `${image.name}  ${recipe.suite} ${recipe.arch} ${recipe.variant}${extra}  ${size(image.bytes)}  ${statusOf(image)}`,
   );
-  const rows = image.all.map(({ record, current, pins }) => [
+  const rows = image.all.map(({ record, current, pins, kept }) => [
     `${current ? '*' : ' '} ${record.generation}`,
     age(Date.parse(record.created), Date.now()),
     record.strategy,
     String(record.packages),
     size(record.layers.at(-1)?.bytes ?? 0),
     record.by,
-    pins.map((pin) => pin.what).join(', ') || '-',
+    [...(kept === undefined ? [] : [`kept: ${kept.reason}`]), ...pins.map((pin) => pin.what)].join(', ') || '-',
     record.digest.slice(0, 19),
   ]);
   out(table([['  GEN', 'AGE', 'STRATEGY', 'PACKAGES', 'LAYER', 'BY', 'IN USE BY', 'DIGEST'], ...rows]));

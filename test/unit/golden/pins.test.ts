@@ -6,6 +6,7 @@ import { flock } from '../../../src/exec/flock.ts';
 import { identityOf } from '../../../src/exec/process-identity.ts';
 import { messageOf } from '../../../src/protocol/errors.ts';
 import { collect } from '../../../src/golden/collect.ts';
+import { keepGeneration, letGo } from '../../../src/golden/kept.ts';
 import { layoutOf } from '../../../src/golden/layout.ts';
 import { livePins, pinGeneration, reapPins, type Pinned } from '../../../src/golden/pins.ts';
 import { rollBack } from '../../../src/golden/roll-back.ts';
@@ -74,6 +75,22 @@ test("a dead process's pin and a dead draft hold nothing and are removed", async
   await writeFile(path.join(layout.pins, '.draft-4194304999-x'), '');
   expect(await collect(state, 'sid', { keep: 1 })).toEqual([1]);
   expect(readdirSync(layout.pins)).toEqual(['live.json']);
+});
+
+test('a generation that people keep stays, with its layers, until they let it go', async () => {
+  await using state = await temporaryState();
+  for (const name of ['1', '2', '3', '4', '5']) await publishFiles(state, 'sid', { [name]: name });
+  const layout = layoutOf(state, 'sid');
+  await publishFiles(state, 'sid', { whole: '' }, { details: { strategy: 'replace' } }); // stands on none of them
+  await keepGeneration(state, 'sid', { generation: 3, by: 'me', reason: 'the release was built on it' });
+  await collect(state, 'sid', { keep: 1 });
+  expect(await generationNumbers(layout)).toEqual([1, 2, 3, 6]); // 1 and 2 are layers of 3
+  await expect(keepGeneration(state, 'sid', { generation: 5, by: 'me', reason: '' })).rejects.toThrow(
+    'has no generation 5',
+  );
+  await letGo(state, 'sid', 3);
+  await collect(state, 'sid', { keep: 1 });
+  expect(await generationNumbers(layout)).toEqual([6]);
 });
 
 test('pins of dead processes go from all images, those of living ones stay', async () => {
