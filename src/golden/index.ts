@@ -15,6 +15,7 @@ export { localLeases } from './local-lease.ts';
 export { noteUpdate, type Looked } from './looked.ts';
 export { pinGeneration, reapPins, type Pin, type Pinned } from './pins.ts';
 export type { PublishDetails, Writer } from './publish.ts';
+export { quarantine, type Quarantined } from './quarantine.ts';
 export { refOf, type GenerationRecord, type Recipe } from './record.ts';
 export { previousGeneration, removeImage } from './remove.ts';
 export { rollBack } from './roll-back.ts';

@@ -8,6 +8,7 @@
  *     work/<fence>-<uuid>/                                a candidate, private to its writer
  *     looked.json                                         what the last updates found
  *     kept.json                                           generations that people keep
+ *     quarantined.json                                    generations that turned out bad
  *     collecting.json                                     generations that a collection is about to remove
  *     lock, write.lock                                    flock(2) files; never removed
  *
@@ -31,6 +32,7 @@ export interface ImageLayout {
   readonly work: string;
   readonly looked: string;
   readonly kept: string;
+  readonly quarantined: string;
   readonly collecting: string;
   /** Held for milliseconds around each change of claim and head. */
   readonly lock: string;
@@ -55,6 +57,7 @@ export function layoutOf(store: ImageStore, image: string): ImageLayout {
     work: at('work'),
     looked: at('looked.json'),
     kept: at('kept.json'),
+    quarantined: at('quarantined.json'),
     collecting: at('collecting.json'),
     lock: at('lock'),
     writeLock: at('write.lock'),

@@ -5,7 +5,8 @@ import { UsageError } from '../protocol/errors.ts';
 import { readClaim, withImageLock } from './claim.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import { livePins } from './pins.ts';
-import { entries, readHead } from './store.ts';
+import { readQuarantined } from './quarantine.ts';
+import { entries, generationNumbers, readHead } from './store.ts';
 
 /** @throws {UsageError} when there is no such image, or it is in use; it names by whom */
 export async function removeImage(store: ImageStore, image: string, signal?: AbortSignal): Promise<void> {
@@ -27,11 +28,15 @@ export async function removeImage(store: ImageStore, image: string, signal?: Abo
   );
 }
 
-/** The generation to go back to: the newest one older than the current. @throws {UsageError} when there is none */
+/** The generation to go back to: the newest good one older than the current. @throws {UsageError} when there is none */
 export async function previousGeneration(store: ImageStore, image: string): Promise<number> {
   const head = await readHead(store, image);
-  const numbers = (await entries(layoutOf(store, image).generations)).map(Number);
-  const older = numbers.filter((number) => number < head.generation).toSorted((one, other) => other - one);
+  const layout = layoutOf(store, image);
+  const bad = (await readQuarantined(layout)).map(({ generation }) => generation);
+  const numbers = await generationNumbers(layout);
+  const older = numbers
+    .filter((number) => number < head.generation && !bad.includes(number))
+    .toSorted((one, other) => other - one);
   if (older[0] === undefined) throw new UsageError(image, `${image} has no generation older than ${head.generation}`);
   return older[0];
 }

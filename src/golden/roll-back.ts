@@ -3,9 +3,11 @@ import { withImageLock } from './claim.ts';
 import { pointDurably } from './durable.ts';
 import type { ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
+import { readQuarantined } from './quarantine.ts';
 import { readGeneration, readHead } from './store.ts';
+import { UsageError } from '../protocol/errors.ts';
 
-/** Makes a generation of the image current. @throws {UsageError} when there is no such image or generation */
+/** Makes a generation of the image current. @throws {UsageError} no such image or generation, or it is in quarantine */
 export async function rollBack(
   store: ImageStore,
   image: string,
@@ -18,6 +20,8 @@ export async function rollBack(
     image,
     async ({ layout, lost }) => {
       const record = await readGeneration(layout, generation);
+      const bad = (await readQuarantined(layout)).find((one) => one.generation === generation);
+      if (bad !== undefined) throw new UsageError(image, `${image}@${generation} is in quarantine: ${bad.reason}`);
       lost.throwIfAborted();
       await pointDurably(layout.head, `generations/${generation}`);
       return record;

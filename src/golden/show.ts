@@ -3,6 +3,7 @@ import { isAlive } from '../exec/process-identity.ts';
 import { readClaim } from './claim.ts';
 import { readKept, type Kept } from './kept.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
+import { readQuarantined, type Quarantined } from './quarantine.ts';
 import { readLooked, type Looked } from './looked.ts';
 import { livePins, type Pin } from './pins.ts';
 import type { GenerationRecord } from './record.ts';
@@ -34,6 +35,8 @@ export interface GenerationDetails {
   readonly pins: readonly Pin[];
   /** Somebody keeps it. */
   readonly kept?: Kept;
+  /** It turned out bad. */
+  readonly quarantined?: Quarantined;
 }
 
 export async function listImages(store: ImageStore): Promise<ImageSummary[]> {
@@ -45,14 +48,16 @@ export async function showImage(store: ImageStore, image: string): Promise<Image
   const layout = layoutOf(store, image);
   const summary = await summaryOf(store, image);
   const pins = await livePins(layout);
-  const keeping = await readKept(layout);
+  const [keeping, bad] = [await readKept(layout), await readQuarantined(layout)];
   const all = (await publishedRecords(layout, summary.head)).map((record) => {
     const kept = keeping.find(({ generation }) => generation === record.generation);
+    const quarantined = bad.find(({ generation }) => generation === record.generation);
     return {
       record,
       current: record.generation === summary.head.generation,
       pins: pins.filter((pin) => pin.generation === record.generation),
       ...(kept === undefined ? {} : { kept }),
+      ...(quarantined === undefined ? {} : { quarantined }),
     };
   });
   return { ...summary, all: all.toReversed() };

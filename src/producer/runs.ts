@@ -2,6 +2,7 @@
 import { Queue, type Job } from 'bullmq';
 import { UsageError } from '../protocol/errors.ts';
 import { parseFailure, type Failure } from '../protocol/failure.ts';
+import { jobRequestSchema, type JobRequest } from '../protocol/job-request.ts';
 import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge, subscribeNudges } from '../redis/nudges.ts';
@@ -132,6 +133,17 @@ function nextNudge(
     stop = done;
   });
   return { promise, stop };
+}
+
+/** What a run was asked to do; undefined where nobody knows it any more, or another version wrote it. */
+export async function requestOf(redis: RedisHandle, id: string): Promise<JobRequest | undefined> {
+  const queue = await redis.client.hget(redis.keys.run(id), 'queue');
+  if (queue === null) return undefined;
+  return withQueue(redis, queue, async (opened) => {
+    const job = (await opened.getJob(id)) as Job | undefined;
+    const parsed = jobRequestSchema.safeParse(job?.data);
+    return parsed.success ? parsed.data : undefined;
+  });
 }
 
 type JobPart = Pick<RunDetails, 'state' | 'started' | 'finished' | 'outcome' | 'failure'>;

@@ -6,6 +6,7 @@ import { makeContext, type Context, type GlobalFlags } from '../context.ts';
 import { age, json, out, size, table } from '../print.ts';
 import { changeCommands } from './image-change.ts';
 import { lookCommands } from './image-look.ts';
+import { quarantineCommand } from './image-quarantine.ts';
 import { makingTools, stopSignal } from './image-words.ts';
 
 type Flags = GlobalFlags & { readonly json?: boolean };
@@ -43,7 +44,8 @@ export function imageCommand(exit: (code: number) => void, update: Command): Com
       await describe(makeContext(flags), name, flags);
     });
   const image = new Command('image').description('golden images and their generations');
-  for (const one of [create, update, ls, show, ...lookCommands(exit), ...changeCommands()]) image.addCommand(one);
+  for (const one of [create, update, ls, show, ...lookCommands(exit), ...changeCommands(), quarantineCommand()])
+    image.addCommand(one);
   return image;
 }
 
@@ -71,14 +73,18 @@ async function describe({ state }: Context, name: string, flags: Flags): Promise
   out(
     `${image.name}  ${recipe.suite} ${recipe.arch} ${recipe.variant}${extra}  ${size(image.bytes)}  ${statusOf(image)}`,
   );
-  const rows = image.all.map(({ record, current, pins, kept }) => [
+  const rows = image.all.map(({ record, current, pins, kept, quarantined }) => [
     `${current ? '*' : ' '} ${record.generation}`,
     age(Date.parse(record.created), Date.now()),
     record.strategy,
     String(record.packages),
     size(record.layers.at(-1)?.bytes ?? 0),
     record.by,
-    [...(kept === undefined ? [] : [`kept: ${kept.reason}`]), ...pins.map((pin) => pin.what)].join(', ') || '-',
+    [
+      ...(quarantined === undefined ? [] : [`quarantined: ${quarantined.reason}`]),
+      ...(kept === undefined ? [] : [`kept: ${kept.reason}`]),
+      ...pins.map((pin) => pin.what),
+    ].join(', ') || '-',
     record.digest.slice(0, 19),
   ]);
   out(table([['  GEN', 'AGE', 'STRATEGY', 'PACKAGES', 'LAYER', 'BY', 'IN USE BY', 'DIGEST'], ...rows]));

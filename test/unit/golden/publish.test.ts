@@ -6,6 +6,8 @@ import { beginWrite } from '../../../src/golden/candidate.ts';
 import { flatten, maxLayers } from '../../../src/golden/flatten.ts';
 import { layoutOf } from '../../../src/golden/layout.ts';
 import { digestOfLayers } from '../../../src/golden/record.ts';
+import { quarantine } from '../../../src/golden/quarantine.ts';
+import { previousGeneration } from '../../../src/golden/remove.ts';
 import { rollBack } from '../../../src/golden/roll-back.ts';
 import { contentOf, imageNames, readHead, readManifest } from '../../../src/golden/store.ts';
 import { verifyGeneration } from '../../../src/golden/verify-generation.ts';
@@ -134,6 +136,22 @@ test('an abort before the commit publishes nothing', async () => {
     reached: (step) => (step === 'digested' ? controller.abort(new Error('cancelled')) : undefined),
   });
   await expect(candidate.publish(details, controller.signal)).rejects.toThrow('cancelled');
+  expect((await readHead(state, 'sid')).generation).toBe(1);
+});
+
+test('a quarantined generation is left for the newest good one, and is not rolled back to', async () => {
+  await using state = await temporaryState();
+  for (const name of ['1', '2', '3']) await publishFiles(state, 'sid', { [name]: name });
+  const bad = { by: 'me', reason: 'libc6 breaks everything' };
+  await quarantine(state, 'sid', { generation: 2, ...bad });
+  expect((await readHead(state, 'sid')).generation).toBe(3); // it was not current
+  expect((await quarantine(state, 'sid', { generation: 3, ...bad })).generation).toBe(1);
+  await expect(rollBack(state, 'sid', 3)).rejects.toThrow('sid@3 is in quarantine: libc6 breaks everything');
+  const next = await publishFiles(state, 'sid', { four: '4' });
+  expect([next.generation, next.layers.map(({ generation }) => generation)]).toEqual([4, [1, 4]]);
+  expect(await previousGeneration(state, 'sid')).toBe(1);
+  await rollBack(state, 'sid', 1);
+  await expect(quarantine(state, 'sid', { generation: 1, ...bad })).rejects.toThrow(/no good generation older than 1/);
   expect((await readHead(state, 'sid')).generation).toBe(1);
 });
 
