@@ -150,9 +150,11 @@ type JobPart = Pick<RunDetails, 'state' | 'started' | 'finished' | 'outcome' | '
 
 async function getJob(redis: RedisHandle, queue: string, id: string): Promise<JobPart | undefined> {
   return withQueue(redis, queue, async (opened) => {
+    // the state first: read after the job, it may be of a later moment, and a run completed without its outcome
+    const state = stateOf(await opened.getJobState(id));
     const job = (await opened.getJob(id)) as Job | undefined;
     if (job === undefined) return undefined;
-    const known = { state: stateOf(await job.getState()), ...timesOf(job) };
+    const known = { state, ...timesOf(job) };
     if (known.state === 'completed') {
       const parsed = outcomeSchema.safeParse(job.returnvalue);
       if (parsed.success) return { ...known, outcome: parsed.data };

@@ -171,6 +171,19 @@ describe('runs', () => {
     await expect(cancelRun(server.redis, second.runId, 'again')).rejects.toBeInstanceOf(UsageError);
   });
 
+  test('at no moment is a run completed without its outcome', async () => {
+    for (let round = 0; round < 30; round++) {
+      const { runId } = await enqueue(server.redis, fresh(), 'amd64');
+      const completing = claim().then((claimed) => claimed.complete(outcome()));
+      for (let state = ''; state !== 'completed';) {
+        const run = await showRun(server.redis, runId);
+        expect(run.failure).toBeUndefined();
+        ({ state } = run);
+      }
+      await completing;
+    }
+  });
+
   test('one that was cancelled while it ran is cancelled, with the reason; asking again makes a new one', async () => {
     const request = fresh();
     const { runId } = await enqueue(server.redis, request, 'amd64');
