@@ -3,9 +3,9 @@ import { rm } from 'node:fs/promises';
 import { discard } from '../exec/trash.ts';
 import { withImageLock } from './claim.ts';
 import { syncFolder, writeWhole } from './durable.ts';
-import { readKept } from './kept.ts';
 import { generationFolder, type ImageLayout, type ImageStore } from './layout.ts';
 import { livePins } from './pins.ts';
+import { readRemarks } from './remarks.ts';
 import { generationNumbers, headGeneration, readGeneration, readHead } from './store.ts';
 
 /** Generations that stay for rolling back, the current one among them, unless somebody says otherwise. */
@@ -38,7 +38,7 @@ async function collectLocked(store: ImageStore, layout: ImageLayout, keep: numbe
 async function unneeded(layout: ImageLayout, keep: number): Promise<number[]> {
   const all = await generationNumbers(layout);
   const head = await headGeneration(layout);
-  const pinned = (await readKept(layout)).map(({ generation }) => generation);
+  const pinned = (await readRemarks(layout.kept)).map(({ generation }) => generation);
   const kept = [...all.slice(-Math.max(1, keep)), ...all.filter((one) => one === head || pinned.includes(one))];
   const needed = await withLayers(layout, kept);
   return all.filter((generation) => !needed.has(generation));

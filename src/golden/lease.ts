@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { LeaseLost } from '../protocol/errors.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import type { RedisHandle } from '../redis/connect.ts';
-import { unlessAborted, within } from '../redis/patience.ts';
+import { unlessAborted, within } from '../exec/patience.ts';
 import type { FenceSource, WriteLease } from './fence-source.ts';
 
 /**

@@ -1,29 +1,11 @@
 /** Generations that turned out bad: not current any more, and not to become it again by rolling back. */
-import * as z from 'zod';
 import { UsageError } from '../protocol/errors.ts';
 import { withImageLock } from './claim.ts';
-import { pointDurably, readJson, writeDurably } from './durable.ts';
-import type { ImageLayout, ImageStore } from './layout.ts';
+import { pointDurably } from './durable.ts';
+import type { ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
+import { readRemarks, writeRemarks, type Remark } from './remarks.ts';
 import { generationNumbers, headGeneration, readGeneration, readHead } from './store.ts';
-
-const quarantineSchema = z.object({
-  v: z.literal(1),
-  generations: z.array(
-    z.object({
-      generation: z.number().int().positive(),
-      by: z.string(),
-      /** ISO 8601, UTC. */
-      since: z.string(),
-      reason: z.string(),
-    }),
-  ),
-});
-export type Quarantined = z.infer<typeof quarantineSchema>['generations'][number];
-
-export async function readQuarantined(layout: ImageLayout): Promise<readonly Quarantined[]> {
-  return (await readJson(layout.quarantined, quarantineSchema))?.generations ?? [];
-}
 
 /**
  * Marks it, and if it is current makes the newest older good one current, in this order: killed in between, it is marked,
@@ -34,12 +16,12 @@ export async function readQuarantined(layout: ImageLayout): Promise<readonly Qua
 export async function quarantine(
   store: ImageStore,
   image: string,
-  bad: Omit<Quarantined, 'since'>,
+  bad: Omit<Remark, 'since'>,
 ): Promise<GenerationRecord> {
   await readHead(store, image);
   return withImageLock(store, image, async ({ layout, lost }) => {
     await readGeneration(layout, bad.generation);
-    const others = (await readQuarantined(layout)).filter(({ generation }) => generation !== bad.generation);
+    const others = (await readRemarks(layout.quarantined)).filter(({ generation }) => generation !== bad.generation);
     const excluded = new Set([...others.map(({ generation }) => generation), bad.generation]);
     const head = await headGeneration(layout);
     const good = (await generationNumbers(layout)).filter((number) => !excluded.has(number) && number < bad.generation);
@@ -51,8 +33,7 @@ export async function quarantine(
       );
     }
     lost.throwIfAborted();
-    const generations = [...others, { ...bad, since: new Date().toISOString() }];
-    await writeDurably(layout.quarantined, `${JSON.stringify(quarantineSchema.parse({ v: 1, generations }))}\n`);
+    await writeRemarks(layout.quarantined, [...others, { ...bad, since: new Date().toISOString() }]);
     if (next !== head) await pointDurably(layout.head, `generations/${next}`);
     return readGeneration(layout, next);
   });

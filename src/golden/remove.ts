@@ -5,7 +5,7 @@ import { UsageError } from '../protocol/errors.ts';
 import { readClaim, withImageLock } from './claim.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import { livePins } from './pins.ts';
-import { readQuarantined } from './quarantine.ts';
+import { readRemarks } from './remarks.ts';
 import { entries, generationNumbers, readHead } from './store.ts';
 
 /** @throws {UsageError} when there is no such image, or it is in use; it names by whom */
@@ -32,7 +32,7 @@ export async function removeImage(store: ImageStore, image: string, signal?: Abo
 export async function previousGeneration(store: ImageStore, image: string): Promise<number> {
   const head = await readHead(store, image);
   const layout = layoutOf(store, image);
-  const bad = (await readQuarantined(layout)).map(({ generation }) => generation);
+  const bad = (await readRemarks(layout.quarantined)).map(({ generation }) => generation);
   const numbers = await generationNumbers(layout);
   const older = numbers
     .filter((number) => number < head.generation && !bad.includes(number))

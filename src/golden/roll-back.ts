@@ -3,7 +3,7 @@ import { withImageLock } from './claim.ts';
 import { pointDurably } from './durable.ts';
 import type { ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
-import { readQuarantined } from './quarantine.ts';
+import { readRemarks } from './remarks.ts';
 import { readGeneration, readHead } from './store.ts';
 import { UsageError } from '../protocol/errors.ts';
 
@@ -20,7 +20,7 @@ export async function rollBack(
     image,
     async ({ layout, lost }) => {
       const record = await readGeneration(layout, generation);
-      const bad = (await readQuarantined(layout)).find((one) => one.generation === generation);
+      const bad = (await readRemarks(layout.quarantined)).find((one) => one.generation === generation);
       if (bad !== undefined) throw new UsageError(image, `${image}@${generation} is in quarantine: ${bad.reason}`);
       lost.throwIfAborted();
       await pointDurably(layout.head, `generations/${generation}`);

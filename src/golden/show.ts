@@ -1,12 +1,11 @@
 /** What people ask about images: the data of `image ls` and `image show`. Plain JSON. */
 import { isAlive } from '../exec/process-identity.ts';
 import { readClaim } from './claim.ts';
-import { readKept, type Kept } from './kept.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
-import { readQuarantined, type Quarantined } from './quarantine.ts';
 import { readLooked, type Looked } from './looked.ts';
 import { livePins, type Pin } from './pins.ts';
 import type { GenerationRecord } from './record.ts';
+import { readRemarks, type Remark } from './remarks.ts';
 import { entries, generationNumbers, imageNames, readGeneration, readHead } from './store.ts';
 
 export interface ImageSummary {
@@ -34,9 +33,9 @@ export interface GenerationDetails {
   readonly current: boolean;
   readonly pins: readonly Pin[];
   /** Somebody keeps it. */
-  readonly kept?: Kept;
+  readonly kept?: Remark;
   /** It turned out bad. */
-  readonly quarantined?: Quarantined;
+  readonly quarantined?: Remark;
 }
 
 export async function listImages(store: ImageStore): Promise<ImageSummary[]> {
@@ -48,7 +47,7 @@ export async function showImage(store: ImageStore, image: string): Promise<Image
   const layout = layoutOf(store, image);
   const summary = await summaryOf(store, image);
   const pins = await livePins(layout);
-  const [keeping, bad] = [await readKept(layout), await readQuarantined(layout)];
+  const [keeping, bad] = [await readRemarks(layout.kept), await readRemarks(layout.quarantined)];
   const all = (await publishedRecords(layout, summary.head)).map((record) => {
     const kept = keeping.find(({ generation }) => generation === record.generation);
     const quarantined = bad.find(({ generation }) => generation === record.generation);

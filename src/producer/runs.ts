@@ -6,7 +6,7 @@ import { jobRequestSchema, type JobRequest } from '../protocol/job-request.ts';
 import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge, subscribeNudges } from '../redis/nudges.ts';
-import { unlessAborted } from '../redis/patience.ts';
+import { unlessAborted } from '../exec/patience.ts';
 
 /** `absent`: nobody has put it into a queue (any more). */
 export type RunState = 'waiting' | 'active' | 'delayed' | 'completed' | 'failed' | 'cancelled' | 'absent';

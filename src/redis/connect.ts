@@ -3,7 +3,7 @@ import { Redis } from 'ioredis';
 import { ConfigError } from '../config/config-error.ts';
 import { messageOf, UnavailableError } from '../protocol/errors.ts';
 import { redisKeys, type RedisKeys } from '../protocol/routing.ts';
-import { within } from './patience.ts';
+import { within } from '../exec/patience.ts';
 
 export type RedisTarget =
   | { readonly kind: 'embedded'; readonly socketPath: string }

@@ -12,7 +12,7 @@ import type { State } from '../config/state.ts';
 import { flock } from '../exec/flock.ts';
 import { identityOf, isAlive, processIdentitySchema, type ProcessIdentity } from '../exec/process-identity.ts';
 import { UnavailableError } from '../protocol/errors.ts';
-import { within } from './patience.ts';
+import { within } from '../exec/patience.ts';
 import { look } from './ping.ts';
 import { binaryFolders, ensureServer, type ServerPlace } from './server-process.ts';
 

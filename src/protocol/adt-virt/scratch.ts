@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { check } from '../../exec/run.ts';
 import { messageOf, TestbedError } from '../errors.ts';
 import type { Testbed } from '../testbed.ts';
-import { abortable } from './abortable.ts';
+import { unlessAborted } from '../../exec/patience.ts';
 
 /**
  * @param wanted the path that an earlier open or revert had; the client relies on it
@@ -19,7 +19,7 @@ export async function makeScratch(testbed: Testbed, wanted: string | undefined, 
     const mkdir = ['/bin/mkdir', '-m', mode.toString(8), '--', scratch];
     if (testbed.makeDirectory === undefined) await check([...testbed.auxverb, ...mkdir], { signal });
     // a signal may have killed the process that would answer
-    else await abortable(testbed.makeDirectory(scratch, mode), signal);
+    else await unlessAborted(testbed.makeDirectory(scratch, mode), signal);
     return scratch;
   } catch (error) {
     signal.throwIfAborted();

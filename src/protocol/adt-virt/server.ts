@@ -8,7 +8,7 @@
 import type { Readable, Writable } from 'node:stream';
 import { messageOf } from '../errors.ts';
 import { GoldenRefusal, type TestbedSource } from '../testbed.ts';
-import { abortable } from './abortable.ts';
+import { unlessAborted } from '../../exec/patience.ts';
 import { ProtocolError } from './protocol-error.ts';
 import { ServedTestbed, type ServerOptions } from './served-testbed.ts';
 import { verbs, type Verb } from './verbs.ts';
@@ -50,10 +50,10 @@ async function converse({ input, output }: ServerIo, testbed: ServedTestbed): Pr
   const lines = new LineReader(input);
   const { signal } = testbed.options;
   output.on('error', () => {}); // each write hears of it by itself
-  const reply = (line: string): Promise<void> => abortable(send(output, line), signal);
+  const reply = (line: string): Promise<void> => unlessAborted(send(output, line), signal);
   await reply('ok');
   for (;;) {
-    const next = await abortable(lines.next(), signal);
+    const next = await unlessAborted(lines.next(), signal);
     if (next === undefined) throw new ProtocolError('end of file - caller quit?');
     const { word, verb, args } = parseCommand(next.line);
     // no reply to `quit`: autopkgtest has closed its end, and would take the error for ours

@@ -1,7 +1,4 @@
-/**
- * Commands wait for a server that is away, for ever if need be (connect.ts): right for a job's result, wrong for whoever
- * wants to end. These two give up waiting, never the command itself.
- */
+/** Giving up the wait for a promise, never what it stands for: a command goes on, a request may still be answered. */
 
 /** @throws `late` when the promise has not settled within so many milliseconds */
 export async function within<T>(promise: Promise<T>, milliseconds: number, late: () => Error): Promise<T> {
@@ -12,7 +9,10 @@ export async function within<T>(promise: Promise<T>, milliseconds: number, late:
   return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }
 
-/** @throws the signal's reason when it fires first */
+/**
+ * No longer than the signal allows. The promise is looked at in any case: one that fails later must not end the process.
+ * @throws the signal's reason when it fires first
+ */
 export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   let stop = (): void => {};
   const aborted = new Promise<never>((_, reject) => {
@@ -20,5 +20,5 @@ export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal)
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop, { once: true });
   });
-  return Promise.race([promise, aborted]).finally(() => signal.removeEventListener('abort', stop));
+  return Promise.race([aborted, promise]).finally(() => signal.removeEventListener('abort', stop));
 }
