@@ -6,7 +6,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { check, run } from '../../src/exec/run.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
-import { goldbedWithImage, smallImage, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
+import { baseRoot, hostSuite } from './fixtures/base-image.ts';
+import { Goldbed, goldbedWithImage, smallImage, virtProgram } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { describeGoldenServer } from './vectors/describe-golden-server.ts';
 import { describeVirtServer, Wire, type ServerUnderTest } from './vectors/describe-virt-server.ts';
@@ -106,6 +107,37 @@ describeWith('docker', dockerUnavailable(), 'docker', () => {
     await removed;
     expect(await containers()).toBe('');
     expect((await run([...auxverb, 'true'])).code).toBe(254);
+  });
+
+  test('an image of the daemon becomes an image of ours', async () => {
+    const root = await baseRoot();
+    const tar = [
+      '/bin/sh',
+      '-c',
+      'tar -C "$1" --numeric-owner -c . | docker import - "$2"',
+      'sh',
+      root,
+      'goldbed-import-test',
+    ];
+    await check(tar, { env: daemon.env });
+    const own = new Goldbed(goldbed.state, server().env);
+    await own.run('image', 'rm', 'from-docker');
+    const made = await own.run('image', 'import', 'from-docker', 'docker:goldbed-import-test', '--json');
+    expect(made.code, made.stderr).toBe(0);
+    const { record } = JSON.parse(made.stdout) as { record: Record<string, unknown> };
+    expect(record).toMatchObject({ image: 'from-docker', strategy: 'import', recipe: { suite: await hostSuite() } });
+    const wire = new Wire({ ...server(), argv: [virtProgram, 'overlay', 'from-docker'] });
+    expect(await wire.ask('open')).toMatch(/^ok /);
+    const auxverb = decodeArgv((await wire.ask('print-execute-command')).slice(3));
+    expect((await run([...auxverb, 'dpkg', '--audit'])).code).toBe(0);
+    expect(await wire.quit()).toBe(0);
+    const missing = await own.run('image', 'import', 'nothing', 'docker:no-such-image');
+    expect([missing.code, missing.stderr.trim()]).toEqual([
+      64,
+      'goldbed: the docker daemon has no image no-such-image: docker pull no-such-image',
+    ]);
+    expect((await own.run('image', 'rm', 'from-docker')).code).toBe(0);
+    expect(await containers()).toBe('');
   });
 
   test('a daemon that is not there is one line', async () => {

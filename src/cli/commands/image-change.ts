@@ -1,6 +1,10 @@
 /** `goldbed image replace | import | export | rollback | pin | unpin | gc | rm`: changing what images there are, and which is current. */
 import { randomUUID } from 'node:crypto';
+import path from 'node:path';
 import { Command } from 'commander';
+import { daemonUnavailable } from '../../backends/docker/client.ts';
+import { exportDockerImage } from '../../backends/docker/export.ts';
+import { createSessionFolder } from '../../backends/session-folder.ts';
 import { emptyTrash } from '../../exec/trash.ts';
 import { userName } from '../../exec/user-name.ts';
 import {
@@ -14,10 +18,13 @@ import {
   removeImage,
   replaceImage,
   rollBack,
+  type CreateTools,
   type GenerationRecord,
+  type ImportRequest,
 } from '../../golden/index.ts';
+import { UnavailableError } from '../../protocol/errors.ts';
 import { generationId } from '../../protocol/image.ts';
-import { makeContext, type GlobalFlags } from '../context.ts';
+import { makeContext, type Context, type GlobalFlags } from '../context.ts';
 import { json, out, size } from '../print.ts';
 import { generationNumber, makingTools, stopSignal } from './image-words.ts';
 
@@ -43,13 +50,36 @@ function replace(): Command {
 
 function importCommand(): Command {
   const self = command('import', 'make an image of a tar file or directory that holds the root of a Debian system');
-  self.argument('NAME').argument('FROM', '.tar, .tar.gz, .tar.xz, .tar.zst or a directory');
+  self.argument('NAME').argument('FROM', '.tar, .tar.gz, .tar.xz, .tar.zst, a directory, or docker:IMAGE');
   self.option('--suite <SUITE>', 'default: what its os-release says');
   return self.action(async (name: string, from: string) => {
     const flags = self.optsWithGlobals<Flags & { suite?: string }>();
-    const request = { name, from, ...(flags.suite === undefined ? {} : { suite: flags.suite }) };
-    told(await importImage(request, await makingTools(makeContext(flags)), stopSignal()), flags);
+    const context = makeContext(flags);
+    const suite = flags.suite === undefined ? {} : { suite: flags.suite };
+    const [tools, signal] = [await makingTools(context), stopSignal()];
+    const [, reference] = /^docker:(.+)$/.exec(from) ?? [];
+    if (reference === undefined) return told(await importImage({ name, from, ...suite }, tools, signal), flags);
+    told(await importFromDocker(context, reference, { name, ...suite }, tools, signal), flags);
   });
+}
+
+async function importFromDocker(
+  { settings, state }: Context,
+  reference: string,
+  request: Omit<ImportRequest, 'from'>,
+  tools: CreateTools,
+  signal: AbortSignal,
+): Promise<GenerationRecord> {
+  const missing = await daemonUnavailable(settings.docker);
+  if (missing !== undefined) throw new UnavailableError(missing);
+  const folder = createSessionFolder(state, 'docker', tools.sessionId, 0o700); // found and removed if we are killed
+  try {
+    const file = path.join(folder.path, 'root.tar');
+    await exportDockerImage(settings.docker, reference, file, signal);
+    return await importImage({ ...request, from: file }, tools, signal);
+  } finally {
+    await folder.remove();
+  }
 }
 
 function exportCommand(): Command {
