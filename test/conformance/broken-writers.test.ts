@@ -98,7 +98,7 @@ function killEveryMoment(backend: string): void {
       const writer = new Wire(server(backend));
       const ended = once(writer.child, 'exit');
       const said = write(writer, stamp).catch(() => 'gone');
-      await Promise.race([delay(random.roll(whole * 1.1)), said]); // a moment, not a wait: any one must do
+      await Promise.race([delay(random.roll(whole * 1.5)), said]); // a moment, not a wait: any one must do
       writer.child.kill('SIGKILL');
       await ended;
       const now = await stampOf(backend);
