@@ -1,6 +1,9 @@
 import { defineConfig } from 'vitest/config';
 
-/** unit: this process only. redis: a real server as a child. conformance: real testbeds and clients, needs root. */
+/**
+ * unit: this process only. redis: a real server as a child. conformance: real testbeds and clients, needs root. nightly: the
+ * same, where it takes too long for every change.
+ */
 const project = (name: string, testTimeout: number) => ({
   test: {
     name,
@@ -14,5 +17,12 @@ const project = (name: string, testTimeout: number) => ({
 });
 
 export default defineConfig({
-  test: { projects: [project('unit', 20_000), project('redis', 60_000), project('conformance', 180_000)] },
+  test: {
+    projects: [
+      project('unit', 20_000),
+      project('redis', 60_000),
+      project('conformance', 180_000),
+      project('nightly', 900_000),
+    ],
+  },
 });

@@ -7,6 +7,8 @@ import { endLeftovers } from './leftovers.ts';
 import { describeMachine } from './machine.ts';
 import type { Options, Section } from './options.ts';
 import { makePlace, type Place } from './place.ts';
+import { measureQueue } from './queue.ts';
+import { measureReaders } from './readers.ts';
 import { report } from './report.ts';
 import { readResults, writeResults, type SectionContext } from './results.ts';
 import { measureUpdate } from './update.ts';
@@ -37,6 +39,8 @@ async function measure(section: Section, place: Place, base: BaseImage, options:
     wire: async () => ({ wire: { ...(await measureWire(place, base, rounds)), context } }),
     build: async () => ({ build: { ...(await measureBuild(place, base, rounds)), context } }),
     update: async () => ({ update: { ...(await measureUpdate(place, base, rounds)), context } }),
+    readers: async () => ({ readers: { ...(await measureReaders(place, base, rounds)), context } }),
+    queue: async () => ({ queue: { ...(await measureQueue(place, rounds)), context } }),
   };
   const results = { ...readResults(), ...(await measured[section]()) };
   writeResults(results);

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
-export const sections = ['wire', 'build', 'update'] as const;
+export const sections = ['wire', 'build', 'update', 'readers', 'queue'] as const;
 export type Section = (typeof sections)[number];
 
 export interface Options {
@@ -13,9 +13,9 @@ export interface Options {
   readonly args: readonly string[];
 }
 
-const defaultRounds = { wire: 15, build: 3, update: 3 } as const;
+const defaultRounds = { wire: 15, build: 3, update: 3, readers: 3, queue: 3 } as const;
 
-export const usage = `usage: npm run bench -- [--rounds N] [--only wire,build,update] [--suite SUITE]
+export const usage = `usage: npm run bench -- [--rounds N] [--only wire,build,update,readers,queue] [--suite SUITE]
   --rounds N   rounds of every section (default: ${Object.entries(defaultRounds)
     .map(([section, rounds]) => `${section} ${rounds}`)
     .join(', ')})
@@ -30,7 +30,10 @@ export function parseOptions(args: readonly string[]): Options {
   const only = values.only === undefined ? sections : values.only.split(',').map(asSection);
   const asked = values.rounds === undefined ? undefined : Number(values.rounds);
   if (asked !== undefined && !(Number.isInteger(asked) && asked > 0)) throw new Error('--rounds: expected 1 or more');
-  const rounds = asked === undefined ? { ...defaultRounds } : { wire: asked, build: asked, update: asked };
+  const rounds =
+    asked === undefined
+      ? { ...defaultRounds }
+      : { wire: asked, build: asked, update: asked, readers: asked, queue: asked };
   return { only, rounds, suite: values.suite ?? hostSuite(), args };
 }
 

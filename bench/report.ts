@@ -1,17 +1,22 @@
 /** bench/README.md, made from the results. */
+import { readersLines } from './report-readers.ts';
+import { queueLines } from './report-queue.ts';
 import { stepPrefix, type Results, type SectionContext } from './results.ts';
+import { table, verdict } from './table.ts';
 import { names, twins } from './servers.ts';
 import { twinTargets } from './targets.ts';
 import { figure, median, ratio, spread } from './statistics.ts';
 
 type Row = Readonly<Record<string, readonly number[]>>;
 
-export function report({ wire, build, update }: Results): string {
+export function report({ wire, build, update, readers, queue }: Results): string {
   return [
     introduction,
     ...(wire === undefined ? [] : wireSection(wire)),
     ...(build === undefined ? [] : buildSection(build)),
     ...(update === undefined ? [] : updateSection(update)),
+    ...(readers === undefined ? [] : [...readersLines(readers), ...contextLines(readers.context)]),
+    ...(queue === undefined ? [] : [...queueLines(queue), ...contextLines(queue.context)]),
     '',
   ].join('\n');
 }
@@ -173,13 +178,4 @@ function sorted(programs: Readonly<Record<string, Row>>): [string, Row][] {
 function contextLines({ date, command, rounds, image, machine }: SectionContext): string[] {
   const times = rounds === 1 ? '1 round' : `${rounds} rounds`;
   return [`\`${command}\`, ${date}, ${times}. Base image: ${image}.`, '', ...machine.map((line) => `- ${line}`), ''];
-}
-
-function verdict(met: boolean): string {
-  return met ? 'met' : '**missed**';
-}
-
-function table(rows: readonly (readonly string[])[]): string[] {
-  const [head = [], ...body] = rows;
-  return [head, head.map(() => '---'), ...body].map((cells) => `| ${cells.join(' | ')} |`);
 }

@@ -34,10 +34,24 @@ export type BuildResults = z.infer<typeof buildSchema>;
 const updateSchema = z.object({ upgraded: series, programs: rows });
 export type UpdateResults = z.infer<typeof updateSchema>;
 
+/** Seconds, bytes and milliseconds by program and quantity; and what an idle fleet costs. */
+const queueSchema = z.object({
+  size: z.record(z.string(), z.number()),
+  programs: rows,
+  fleet: z.record(z.string(), z.number()),
+});
+export type QueueResults = z.infer<typeof queueSchema>;
+
+/** Milliseconds and counts by server; and milliseconds by the depth of the stack. */
+const readersSchema = z.object({ programs: rows, depths: z.record(z.string(), series) });
+export type ReadersResults = z.infer<typeof readersSchema>;
+
 const resultsSchema = z.object({
   wire: wireSchema.extend({ context: contextSchema }).optional(),
   build: buildSchema.extend({ context: contextSchema }).optional(),
   update: updateSchema.extend({ context: contextSchema }).optional(),
+  readers: readersSchema.extend({ context: contextSchema }).optional(),
+  queue: queueSchema.extend({ context: contextSchema }).optional(),
 });
 export type Results = z.infer<typeof resultsSchema>;
 

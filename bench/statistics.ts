@@ -8,6 +8,14 @@ export function median(values: readonly number[]): number {
   return (low + high) / 2;
 }
 
+/** The value that so many percent do not exceed. @throws {RangeError} of nothing */
+export function percentile(values: readonly number[], percent: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const found = sorted[Math.min(sorted.length - 1, Math.ceil((sorted.length * percent) / 100) - 1)];
+  if (found === undefined) throw new RangeError('no values');
+  return found;
+}
+
 /** Three figures: `2.41`, `24.1`, `241`, `2,413`. */
 export function figure(value: number): string {
   if (value >= 1000) return Math.round(value).toLocaleString('en');

@@ -1,6 +1,7 @@
 /** What a backend must reach against its stock twin in the same run. */
 import { names } from './servers.ts';
 import { figure, median } from './statistics.ts';
+import { verdict } from './table.ts';
 
 type Row = Readonly<Record<string, readonly number[]>>;
 
@@ -31,8 +32,4 @@ export function twinTargets(servers: Readonly<Record<string, Row>>): string[][] 
     rows.push([`${names.goldbed}: ${what}`, 'at most 1 of the best stock server', figure(found), verdict(found <= 1)]);
   }
   return [['target', 'limit', 'found', ''], ...rows];
-}
-
-function verdict(met: boolean): string {
-  return met ? 'met' : '**missed**';
 }

@@ -40,7 +40,7 @@ echo $marked
 const result = z.object({ status: z.string(), packages: z.object({ changed: z.number() }) });
 const replySchema = z.object({ outcome: z.object({ result, steps: stepsSchema }) });
 
-interface Program {
+export interface Program {
   readonly name: string;
   /** @returns how many packages are older now */
   readonly markOlder: () => Promise<number>;
@@ -81,7 +81,7 @@ async function warmUp(programs: readonly Program[]): Promise<void> {
   }
 }
 
-function goldbedProgram(place: Place): Program {
+export function goldbedProgram(place: Place): Program {
   const { env, signal } = place;
   return {
     name: 'goldbed image update',
@@ -103,7 +103,7 @@ function goldbedProgram(place: Place): Program {
   };
 }
 
-function sbuildProgram(place: Place, base: BaseImage): Program {
+export function sbuildProgram(place: Place, base: BaseImage): Program {
   const { env, signal } = place;
   const inside = (script: string) => check(['chroot', base.directory, '/bin/sh', '-c', script], { env, signal });
   return {

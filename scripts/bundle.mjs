@@ -15,6 +15,7 @@ await build({
   minifySyntax: true,
   minifyWhitespace: true, // names stay: stack traces are read by people
   sourcemap: true,
+  sourcesContent: false, // Node reads the maps at every start, for the names and lines in a stack trace
   // what dockerode needs for daemons over ssh and for BuildKit: half of it, native code, and nothing that we use
   alias: Object.fromEntries(
     ['ssh2', 'protobufjs', '@grpc/grpc-js', '@grpc/proto-loader'].map((name) => [name, './scripts/left-out.cjs']),

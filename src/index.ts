@@ -7,8 +7,11 @@
  *     const { runId } = await enqueue(redis, request, 'amd64');
  *     const { outcome } = await waitFor(redis, runId, AbortSignal.timeout(3_600_000));
  */
-export { enqueue, type Enqueued } from './producer/enqueue.ts';
+export { enqueue, enqueueAll, type Enqueued, type EnqueueOptions } from './producer/enqueue.ts';
 export { cancelRun, findRun, listRuns, showRun, waitFor, type RunDetails, type RunState } from './producer/runs.ts';
+export { pause, resume } from './producer/pause.ts';
+export { runsOfImage, runsOfLabel, runsOnHost } from './producer/select.ts';
+export { cancelRuns } from './redis/cancel.ts';
 export { resolveSource, resolveSubject } from './producer/source.ts';
 export { UnavailableError, UsageError } from './protocol/errors.ts';
 export type { Failure } from './protocol/failure.ts';

@@ -38,6 +38,11 @@ export interface Backend {
   unavailable(): Promise<string | undefined>;
   /** Why `keepChangesIn` cannot be had on this host; undefined, or no such method, when it can. */
   cannotKeep?(): Promise<string | undefined>;
+  /**
+   * Begins what the next open would have to wait for. Dispose ends what was not used, and waits for that; were this process
+   * killed, it would end by itself.
+   */
+  prepare?(): AsyncDisposable;
   /** @throws {TestbedError} */
   open(content: Content, options: OpenOptions, signal: AbortSignal): Promise<BackendTestbed>;
   /** Removes what sessions of dead processes left on this host. @returns the session ids that were removed */
@@ -51,5 +56,11 @@ export interface BackendSettings {
     readonly socket: string;
     /** Network of the containers, as `docker run --network` takes it; default: the daemon's own default. */
     readonly network?: string;
+  };
+  /** What a machine has. */
+  readonly qemu: {
+    /** Megabytes. */
+    readonly memory: number;
+    readonly cpus: number;
   };
 }

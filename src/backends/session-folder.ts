@@ -2,7 +2,7 @@
  * What an open testbed has on the host: one folder named after its session, with its owner written down first, so that
  * whoever comes later can tell a live session from the leftovers of a killed one.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { readdir, readFile, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { State } from '../config/state.ts';
@@ -28,8 +28,16 @@ export function createSessionFolder(
 ): SessionFolder {
   const folder = path.join(sessions, `${backend}-${sessionId}`);
   mkdirSync(sessions, { recursive: true, mode: 0o755 });
-  mkdirSync(folder, { mode });
-  writeFileSync(path.join(folder, 'owner.json'), JSON.stringify(identityOf()));
+  // signed before it has its name: there is no moment in which a kill leaves one that nobody owns
+  const making = path.join(sessions, `.making-${backend}-${sessionId}`);
+  try {
+    mkdirSync(making, { mode });
+    writeFileSync(path.join(making, 'owner.json'), JSON.stringify(identityOf()));
+    renameSync(making, folder);
+  } catch (error) {
+    rmSync(making, { recursive: true, force: true }); // a full disk: the session may try again, with the same id
+    throw error;
+  }
   return { path: folder, remove: () => discard(folder, trash) };
 }
 
@@ -46,7 +54,7 @@ export async function reapSessionFolders(
   const names = await readdir(sessions).catch(() => []);
   const reaped: string[] = [];
   for (const name of names) {
-    const [, sessionId] = new RegExp(`^(?:\\.reaped-)?${backend}-([0-9A-Za-z]+)`).exec(name) ?? [];
+    const [, sessionId] = new RegExp(`^(?:\\.reaped-|\\.making-)?${backend}-([0-9A-Za-z]+)`).exec(name) ?? [];
     const folder = path.join(sessions, name);
     if (sessionId === undefined || (await ownerLives(folder))) continue;
     await undo(sessionId);

@@ -41,8 +41,8 @@ export function makeContext(flags: GlobalFlags): Context {
 
 /** The configured Redis, else the embedded one. @throws {UnavailableError} */
 export async function openRedis({ settings, state }: Context, signal: AbortSignal): Promise<RedisHandle> {
-  const { url, allowUnsafe, prefix } = settings.redis;
-  if (url !== undefined) return connectRedis({ kind: 'url', url, allowUnsafe }, prefix);
+  const { url, allowUnsafe, prefix, tls } = settings.redis;
+  if (url !== undefined) return connectRedis({ kind: 'url', url, allowUnsafe, tls }, prefix);
   const embedded = await acquireEmbedded(state, signal);
   try {
     const handle = await connectRedis({ kind: 'embedded', socketPath: embedded.socketPath }, prefix);

@@ -2,8 +2,9 @@
 import { Command, CommanderError } from 'commander';
 import { ConfigError } from '../config/config-error.ts';
 import { exitCodes, Interruption, messageOf, TestbedError, UnavailableError, UsageError } from '../protocol/errors.ts';
-import { cancelCommand } from './commands/cancel.ts';
+import { cancelCommand, pauseCommand, resumeCommand } from './commands/control.ts';
 import { enqueueCommands } from './commands/enqueue.ts';
+import { hostCommand } from './commands/host.ts';
 import { imageCommand } from './commands/image.ts';
 import { leaseCommand } from './commands/lease.ts';
 import { logsCommand } from './commands/logs.ts';
@@ -11,6 +12,7 @@ import { psCommand } from './commands/ps.ts';
 import { showCommand } from './commands/show.ts';
 import { goldenUpdateCommand } from './commands/golden-update.ts';
 import { sbuildConfigCommand } from './commands/sbuild-config.ts';
+import { whyCommand } from './commands/why.ts';
 import { workerCommand } from './commands/worker.ts';
 
 /** Runs one command line. @returns the exit code; never throws */
@@ -28,6 +30,7 @@ export async function main(args: readonly string[]): Promise<number> {
   program.addCommand(build).addCommand(test).addCommand(imageCommand(exit, update)).addCommand(workerCommand(exit));
   program.addCommand(psCommand()).addCommand(showCommand()).addCommand(logsCommand()).addCommand(cancelCommand());
   program.addCommand(goldenUpdateCommand(exit)).addCommand(sbuildConfigCommand()).addCommand(leaseCommand());
+  program.addCommand(pauseCommand()).addCommand(resumeCommand()).addCommand(hostCommand()).addCommand(whyCommand());
   for (const command of everyCommand(program)) command.exitOverride();
   try {
     await program.parseAsync(args, { from: 'user' });

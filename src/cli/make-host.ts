@@ -1,17 +1,18 @@
 /** Joins images and backends of this host for the worker. */
 import { randomUUID } from 'node:crypto';
-import { hostname } from 'node:os';
-import type { Backend } from '../backends/backend.ts';
+import type { Backend, Content } from '../backends/backend.ts';
 import { externalServer } from '../backends/external.ts';
 import { nativeBackends } from '../backends/index.ts';
 import type { ExternalImage } from '../config/load.ts';
+import { keepFor, verifyFor } from '../config/policy.ts';
 import { debianArchitecture } from '../exec/debian-architecture.ts';
 import { packageFile } from '../exec/package-file.ts';
-import { imageSource, pinGeneration, refOf, type FenceSource } from '../golden/index.ts';
+import { imageSource, pinGeneration, readHead, refOf, type CheckContent, type FenceSource } from '../golden/index.ts';
 import { startInProcess } from '../protocol/adt-virt/pair.ts';
 import { TestbedError } from '../protocol/errors.ts';
 import type { BackendChoice } from '../protocol/job-request.ts';
-import type { Host, OpenedImage } from '../worker/host.ts';
+import type { Testbed } from '../protocol/testbed.ts';
+import type { CandidateCheck, Host, OpenedImage } from '../worker/host.ts';
 import type { Context } from './context.ts';
 
 export interface HostParts {
@@ -27,16 +28,31 @@ export function makeHost(context: Context, socketFolder: string, leases: (job: s
   const { settings, state } = context;
   const backends = nativeBackends(state, settings);
   const host: Host = {
-    name: hostname(),
+    name: settings.worker.name,
     state,
     socketFolder,
     virtProgram: packageFile('bin/goldbed-virt'),
+    clients: settings.clients,
     minFreeDisk: settings.worker.minFreeDisk,
-    keepGenerations: settings.images.keep,
+    keepGenerations: (image) => keepFor(settings.images, image),
     async openImage(image, choice, job) {
       const external = settings.external[image];
       if (external !== undefined && ['any', 'external'].includes(choice)) return openExternal(image, external);
       return openNative(context, await choose(backends, choice), image, leases, job);
+    },
+    canaryOf: (image) => settings.images.policy[image]?.canary,
+    async makingTools(image, runId, progress, check) {
+      const by = `update-golden ${runId}`;
+      const sessionId = randomUUID().replaceAll('-', '');
+      const backend = await choose(backends, 'any');
+      const own = {
+        sessionId,
+        by,
+        job: runId,
+        ...verifyFor(settings.images.policy, image),
+        ...lookAt({ ...(await readHead(state, image)).recipe, image, backend }, check),
+      };
+      return { store: state, leases: leases(by), backend, progress, ...own };
     },
   };
   return { host, backends };
@@ -55,7 +71,7 @@ async function choose(backends: readonly Backend[], choice: BackendChoice): Prom
 }
 
 async function openNative(
-  { state }: Context,
+  { state, settings }: Context,
   backend: Backend,
   image: string,
   leases: (job: string) => FenceSource,
@@ -65,24 +81,55 @@ async function openNative(
   const golden = kind === 'update-golden' && (await backend.cannotKeep?.()) === undefined;
   const pin = await pinGeneration(state, image, { sessionId: `job-${randomUUID()}`, what });
   const { record } = pin;
-  const source = imageSource({
-    store: state,
-    image,
-    backend,
-    leases: leases(what),
-    sessionId: randomUUID().replaceAll('-', ''),
-    generation: record.generation,
-    golden,
-    who: { by: what, job: runId, what },
-  });
+  const sourceWith = (check: CandidateCheck | undefined) =>
+    imageSource({
+      store: state,
+      image,
+      backend,
+      leases: leases(what),
+      sessionId: randomUUID().replaceAll('-', ''),
+      generation: record.generation,
+      golden,
+      ...verifyFor(settings.images.policy, image),
+      who: { by: what, job: runId, what },
+      ...lookAt({ ...record.recipe, image, backend }, check),
+    });
   return {
     image,
-    start: async (log, signal) => startInProcess(source, { log, copyTimeout, signal }),
+    start: async (log, signal, check) => startInProcess(sourceWith(check), { log, copyTimeout, signal }),
     generation: refOf(record),
     backend: backend.name,
     suite: record.recipe.suite,
     arch: record.recipe.arch,
     [Symbol.asyncDispose]: () => pin[Symbol.asyncDispose](),
+  };
+}
+
+interface Candidate {
+  readonly image: string;
+  readonly backend: Backend;
+  readonly suite: string;
+  readonly arch: string;
+}
+
+/** A candidate is looked at like any image: with sessions of its own. */
+function lookAt(candidate: Candidate, check: CandidateCheck | undefined): { readonly check?: CheckContent } {
+  if (check === undefined) return {};
+  return { check: (content, signal) => check(openCandidate(candidate, content), signal) };
+}
+
+function openCandidate({ image, backend, suite, arch }: Candidate, content: Content): OpenedImage {
+  const { name, traits, revert, reboot } = backend;
+  const open = (signal: AbortSignal): Promise<Testbed> =>
+    backend.open(content, { sessionId: randomUUID().replaceAll('-', '') }, signal);
+  const source = { name, traits, revert, reboot, open };
+  return {
+    image,
+    start: async (log, signal) => startInProcess(source, { log, copyTimeout, signal }),
+    backend: name,
+    suite,
+    arch,
+    async [Symbol.asyncDispose]() {},
   };
 }
 

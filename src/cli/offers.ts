@@ -23,7 +23,7 @@ export function offersOf(
     const arch = await debianArchitecture();
     const working = await workingBackends(backends);
     const images = await knownImages(context);
-    if (announced !== images.join(' ')) await presence.update(images);
+    if (announced !== images.join(' ')) await presence.update();
     announced = images.join(' ');
     const { external } = context.settings;
     return images.flatMap((image) => {

@@ -1,6 +1,7 @@
 /** A finished job in a few lines for people. */
 import { generationId } from '../protocol/image.ts';
 import type { Outcome } from '../protocol/outcome.ts';
+import type { RunDetails } from '../producer/runs.ts';
 import { duration } from './print.ts';
 
 export function describeOutcome(runId: string, outcome: Outcome, output: string | undefined): string[] {
@@ -31,4 +32,11 @@ function filesText({ artifacts, more }: Outcome, output: string | undefined): st
   const count = artifacts.length + more;
   const what = `${changes === undefined ? '' : `${changes}  `}${count} ${count === 1 ? 'file' : 'files'}`;
   return `   ${what}${output === undefined ? '' : ` -> ${output}`}`;
+}
+
+/** What a job that is held back waits for; undefined when it is not. */
+export function describeWait({ waits, parked }: Pick<RunDetails, 'waits' | 'parked'>, now: number): string | undefined {
+  if (parked !== undefined) return `label ${parked} is paused`;
+  if (waits === undefined) return undefined;
+  return `waits for update-golden ${waits.run} of ${waits.image}, ${duration((now - waits.since) / 1000)}`;
 }

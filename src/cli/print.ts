@@ -30,6 +30,11 @@ export function age(since: number, now: number): string {
   return `${Math.round(seconds / 86_400)} d`;
 }
 
+/** From now on: `in 5 h`, or that it should have been. */
+export function ahead(then: number, now: number): string {
+  return then > now ? `in ${age(now, then)}` : `due for ${age(then, now)}`;
+}
+
 /** Bytes as `312M`. */
 export function size(bytes: number): string {
   const units = ['B', 'K', 'M', 'G', 'T'];

@@ -2,23 +2,31 @@
  * Composition of a worker: joins Redis, the images, the backends and the loop. Used by `goldbed worker`, and by a waiting
  * command that finds no worker.
  */
-import { hostname } from 'node:os';
-import { identityOf } from '../exec/process-identity.ts';
+import { reapPins } from '../golden/index.ts';
 import { redisLeases } from '../golden/lease.ts';
 import { Interruption } from '../protocol/errors.ts';
-import type { RedisHandle } from '../redis/connect.ts';
 import { subscribeNudges, type Nudges } from '../redis/nudges.ts';
+import { Breaker } from '../worker/breaker.ts';
 import { Claims } from '../worker/claims.ts';
-import { handle, type Log } from '../worker/handle.ts';
+import { coordinate } from '../worker/coordinator.ts';
+import { fleetTimes } from '../worker/fleet-times.ts';
+import { handle, type Ending, type Gate, type Log } from '../worker/handle.ts';
+import type { HealthOptions, HealthServer } from '../worker/health-server.ts';
 import { openJournal } from '../worker/journal.ts';
 import { runLoop } from '../worker/loop.ts';
-import { announce, type Announced } from '../worker/presence.ts';
+import { HostGuard } from '../worker/host-guard.ts';
+import type { Metrics, MeteredWorker } from '../worker/metrics.ts';
+import { parkIfPaused } from '../worker/parked.ts';
+import { announce } from '../worker/presence.ts';
 import { recover } from '../worker/recover.ts';
 import { keepRenewed } from '../worker/renewal.ts';
+import { isScheduled } from '../worker/scheduled.ts';
 import { Slots } from '../worker/slots.ts';
 import { openRedis, type Context } from './context.ts';
+import { applySchedules, beginOnSchedule, freshnessGate } from './freshness.ts';
 import { makeHost } from './make-host.ts';
-import { knownImages, offersOf } from './offers.ts';
+import { hostDescription } from './describe-host.ts';
+import { offersOf } from './offers.ts';
 
 export interface RunningWorker {
   /** `drain`: claims nothing more and ends when the running jobs have; `now`: gives them back. */
@@ -60,7 +68,9 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
   await using nudges = await subscribeNudges(redis);
   await using journal = await openJournal(state);
   await using claims = new Claims(redis, journal);
-  const { host, backends } = makeHost(context, journal.folder, (job) => redisLeases(redis, { owner: job }));
+  const times = fleetTimes(context.settings.fleet.heartbeat);
+  const leases = (owner: string) => redisLeases(redis, { owner, ttl: times.lease });
+  const { host, backends } = makeHost(context, journal.folder, leases);
   const { log } = options;
   await recover(
     state,
@@ -68,19 +78,38 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
     backends.map((backend) => () => backend.reap()),
     log,
   );
-  await using presence = await announceWorker(context, redis, options.slots);
+  await reapPins(state);
+  await applySchedules(context, redis, log);
+  const { incarnation } = journal;
+  const slots = new Slots(options.slots);
+  const breaker = new Breaker();
+  const describe = await hostDescription(context, { incarnation, slots, breaker, backends });
+  await using presence = await announce(redis.client, redis.keys, describe, times);
+  await using _ = coordinate({ redis, incarnation, claims, log, times });
+  using gate = freshnessGate(context, { redis, claims, nudges, host: host.name });
+  const guard = new HostGuard(redis, host.name, breaker);
+  const { metrics: port } = context.settings.worker;
+  const meter = { redis, host: host.name, slots, breaker, notReady: () => guard.notReady() };
+  await using metered = port === undefined ? undefined : await serveMetrics(port, meter);
+  if (metered !== undefined) log(`metrics on http://127.0.0.1:${metered.port}/metrics`);
+  const offers = offersOf(context, backends, presence);
   log(`worker on ${host.name} with ${options.slots} ${options.slots === 1 ? 'slot' : 'slots'}, state in ${state.root}`);
   control.ready();
   await runLoop(
     {
-      slots: new Slots(options.slots),
+      slots,
       claims,
-      offers: offersOf(context, backends, presence),
+      offers: async () => guard.allowed(await offers()),
       run: async (claimed) => {
+        if (isScheduled(claimed)) return beginOnSchedule(claimed, redis, log);
         using renewal = keepRenewed(claimed, redis, nudges, control.shutdown);
-        await handle(claimed, host, renewal.signal, log);
+        const jobLog: Log = (line, details) => log(line, { job: claimed.runId, queue: claimed.key, ...details });
+        const admit: Gate = async (job, request) =>
+          !(await parkIfPaused(redis, claims, job)) && gate.admit(job, request);
+        const run = (): Promise<Ending> => handle(claimed, host, admit, renewal.signal, jobLog);
+        await guard.run(claimed, () => metered?.metrics.count(claimed, run) ?? run());
       },
-      onNudge: (wake) => listenForWork(nudges, wake),
+      onNudge: (wake) => listenForWork(nudges, host.name, wake),
       sweep,
       log,
     },
@@ -89,18 +118,21 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
   log('worker stopped');
 }
 
-function listenForWork(nudges: Nudges, wake: () => void): () => void {
-  return nudges.listen((nudge) => {
-    if ('enqueued' in nudge) wake();
-  });
+/** Loaded only where it is asked for: most workers are those of one waiting command. */
+async function serveMetrics(
+  port: number,
+  { notReady, ...worker }: MeteredWorker & Pick<HealthOptions, 'notReady'>,
+): Promise<HealthServer & { readonly metrics: Metrics }> {
+  const { Metrics } = await import('../worker/metrics.ts');
+  const { startHealthServer } = await import('../worker/health-server.ts');
+  const metrics = new Metrics(worker);
+  return { ...(await startHealthServer({ port, registry: metrics.registry, notReady })), metrics };
 }
 
-async function announceWorker(context: Context, redis: RedisHandle, slots: number): Promise<Announced> {
-  const identity = identityOf();
-  if (identity === undefined) throw new Error('cannot read /proc/self/stat');
-  const images = await knownImages(context);
-  const presence = { host: hostname(), ...identity, slots, images: [...images], since: Date.now() };
-  return announce(redis.client, redis.keys, presence);
+function listenForWork(nudges: Nudges, host: string, wake: () => void): () => void {
+  return nudges.listen((nudge) => {
+    if ('enqueued' in nudge || ('host' in nudge && nudge.host === host)) wake();
+  });
 }
 
 /** Node 20 has no Promise.withResolvers. */

@@ -1,18 +1,21 @@
 /** Hands a request in and, if asked, waits for its end, tells how it went and fetches what it made. */
 import { cp, mkdir } from 'node:fs/promises';
+import { userInfo } from 'node:os';
 import path from 'node:path';
+import { durationExpected, parseDuration } from '../config/duration.ts';
 import { debianArchitecture } from '../exec/debian-architecture.ts';
 import { exitCodes, UsageError } from '../protocol/errors.ts';
 import { exitCodeOf } from '../protocol/failure.ts';
 import { describeRequest, type JobRequest } from '../protocol/job-request.ts';
 import { outcomeExitCode } from '../protocol/outcome.ts';
-import { enqueue } from '../producer/enqueue.ts';
+import { checkedLabels } from '../protocol/label.ts';
+import { enqueue, type EnqueueOptions } from '../producer/enqueue.ts';
 import { waitFor, type RunDetails } from '../producer/runs.ts';
 import { liveWorkers } from '../producer/workers.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { openRedis, type Context } from './context.ts';
 import { knownImages } from './offers.ts';
-import { describeOutcome } from './outcome-text.ts';
+import { describeOutcome, describeWait } from './outcome-text.ts';
 import { json, out, progress } from './print.ts';
 import { startWorker, type RunningWorker } from './run-worker.ts';
 
@@ -21,15 +24,19 @@ export interface SubmitFlags {
   readonly reuse?: boolean;
   readonly json?: boolean;
   readonly output?: string;
+  readonly tenant?: string;
+  readonly label?: readonly string[];
+  readonly deadline?: string;
 }
 
 /** @returns the exit code */
 export async function submit(context: Context, request: JobRequest, flags: SubmitFlags): Promise<number> {
   const detach = new AbortController();
+  const options = optionsOf(flags);
   await using redis = await openRedis(context, new AbortController().signal);
   await requireImage(context, redis, request.image);
   const arch = await debianArchitecture();
-  const { runId, state } = await enqueue(redis, request, arch, { reuse: flags.reuse === true });
+  const { runId, state } = await enqueue(redis, request, arch, options);
   progress(
     `${runId} ${request.kind} ${describeRequest(request)} on ${request.image}${state === 'new' ? '' : ` (${state})`}`,
   );
@@ -47,6 +54,27 @@ export async function submit(context: Context, request: JobRequest, flags: Submi
   return await finish(context, run, request, flags);
 }
 
+/** @throws {UsageError} */
+function optionsOf({ reuse, tenant, label = [], deadline }: SubmitFlags): EnqueueOptions {
+  const seconds = deadline === undefined ? undefined : parseDuration(deadline);
+  if (deadline !== undefined && seconds === undefined)
+    throw new UsageError('--deadline', `--deadline: ${durationExpected}; found "${deadline}"`);
+  return {
+    reuse: reuse === true,
+    tenant: tenantOf(tenant),
+    labels: checkedLabels(label),
+    ...(seconds === undefined ? {} : { deadline: Date.now() + seconds * 1000 }),
+  };
+}
+
+function tenantOf(word: string | undefined): string {
+  if (word === undefined) return userInfo().username;
+  if (!/^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/.test(word)) {
+    throw new UsageError('--tenant', `--tenant: expected a short name of letters, digits, . _ @ -, found "${word}"`);
+  }
+  return word;
+}
+
 /** Waits; where no worker is running, this process is the worker for the occasion. */
 async function waitWithWorker(
   context: Context,
@@ -55,8 +83,10 @@ async function waitWithWorker(
   signal: AbortSignal,
 ): Promise<RunDetails | undefined> {
   let own: RunningWorker | undefined;
+  const tellWait = waitTeller(runId);
   try {
     return await waitFor(redis, runId, signal, async (run) => {
+      tellWait(run);
       if (['completed', 'failed', 'cancelled'].includes(run.state) || own !== undefined) return;
       if ((await liveWorkers(redis.client, redis.keys)).length > 0) return;
       progress('no worker is running: running the job here');
@@ -69,6 +99,21 @@ async function waitWithWorker(
     own?.stop(signal.aborted ? 'now' : 'drain');
     await own?.finished;
   }
+}
+
+/** Milliseconds between two lines that tell why the job is held back. */
+const tellAgain = 30_000;
+
+function waitTeller(runId: string): (run: RunDetails) => void {
+  let told = { cause: '', at: 0 };
+  return (run) => {
+    const text = describeWait(run, Date.now());
+    const cause = run.waits?.run ?? run.parked;
+    if (text === undefined || cause === undefined) return;
+    if (told.cause === cause && Date.now() - told.at < tellAgain) return;
+    told = { cause, at: Date.now() };
+    progress(`${runId} ${text}`);
+  };
 }
 
 async function finish(context: Context, run: RunDetails, request: JobRequest, flags: SubmitFlags): Promise<number> {
@@ -102,7 +147,8 @@ async function fetchResults(folder: string, target: string): Promise<void> {
   });
 }
 
-async function requireImage(context: Context, redis: RedisHandle, image: string): Promise<void> {
+/** @throws {UsageError} neither this host nor a worker has it */
+export async function requireImage(context: Context, redis: RedisHandle, image: string): Promise<void> {
   const local = await knownImages(context);
   const offered = (await liveWorkers(redis.client, redis.keys)).flatMap((worker) => worker.images);
   const known = [...new Set([...local, ...offered])].toSorted();

@@ -3,11 +3,16 @@
  * A wrong file names itself, the key and what was expected; nothing is guessed.
  */
 import { readdirSync, readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import path from 'node:path';
 import { parse, YAMLParseError } from 'yaml';
 import * as z from 'zod';
 import { ConfigError } from './config-error.ts';
+import { keepSchema, policySchema, type Policies } from './policy.ts';
 import { defaultStateRoot } from './state.ts';
+
+const hostName = /^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$/;
+const imageName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9+._-]*$/, 'expected the name of an image');
 
 const fileSchema = z.strictObject({
   /** The state folder, absolute. */
@@ -16,6 +21,14 @@ const fileSchema = z.strictObject({
     .strictObject({
       url: z.string().min(1).optional(),
       allowUnsafe: z.boolean().optional(),
+      /** For rediss://: PEM files. */
+      tls: z
+        .strictObject({
+          ca: z.string().startsWith('/', 'expected an absolute path').optional(),
+          cert: z.string().startsWith('/', 'expected an absolute path').optional(),
+          key: z.string().startsWith('/', 'expected an absolute path').optional(),
+        })
+        .optional(),
       /** First part of every key that goldbed writes. */
       prefix: z
         .string()
@@ -26,11 +39,32 @@ const fileSchema = z.strictObject({
   worker: z
     .strictObject({
       slots: z.number().int().min(1).max(256).optional(),
+      /** What this host is called; default: its host name. */
+      name: z.string().regex(hostName, 'expected a host name').optional(),
       /** Megabytes that must be free in the state folder before a job starts. */
       minFreeDisk: z.number().int().nonnegative().optional(),
+      /** Port on 127.0.0.1 for /metrics, /livez and /readyz; none by default. */
+      metrics: z.number().int().min(1).max(65_535).optional(),
+      /** How the worker tells what it does: for people, or as JSON by line. */
+      log: z.enum(['text', 'json']).optional(),
     })
     .optional(),
-  images: z.strictObject({ keep: z.number().int().min(1).max(1000).optional() }).optional(),
+  fleet: z
+    .strictObject({
+      /** Seconds between heartbeats; the jobs of a worker that died run elsewhere after about five of them. */
+      heartbeat: z.number().min(0.1, 'expected 0.1 or more seconds').max(60, 'expected 60 or fewer seconds').optional(),
+    })
+    .optional(),
+  clients: z
+    .strictObject({
+      /** Programs that take the place of Debian's own, by absolute path. */
+      sbuild: z.string().startsWith('/', 'expected an absolute path').optional(),
+      autopkgtest: z.string().startsWith('/', 'expected an absolute path').optional(),
+    })
+    .optional(),
+  images: z
+    .strictObject({ keep: keepSchema.optional(), policy: z.record(imageName, policySchema).optional() })
+    .optional(),
   docker: z
     .strictObject({
       /** The daemon's unix socket, or podman's. */
@@ -39,10 +73,18 @@ const fileSchema = z.strictObject({
       network: z.string().min(1).optional(),
     })
     .optional(),
+  qemu: z
+    .strictObject({
+      /** Megabytes of each machine. */
+      memory: z.number().int().min(256).optional(),
+      /** Processors of each machine. */
+      cpus: z.number().int().min(1).max(255).optional(),
+    })
+    .optional(),
   /** Images that an adt-virt server of somebody else's opens, by name. */
   external: z
     .record(
-      z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/, 'expected the name of an image'),
+      imageName,
       z.strictObject({
         /** The program and its arguments: `[autopkgtest-virt-lxc, autopkgtest-sid]`. */
         server: z.array(z.string().min(1)).min(1),
@@ -60,12 +102,29 @@ export type ExternalImage = NonNullable<FileSettings['external']>[string];
 
 export interface Settings {
   readonly state: string;
-  readonly redis: { readonly url: string | undefined; readonly allowUnsafe: boolean; readonly prefix: string };
-  readonly worker: { readonly slots: number; readonly minFreeDisk: number };
-  /** Generations kept of each image. */
-  readonly images: { readonly keep: number };
+  readonly redis: {
+    readonly url: string | undefined;
+    readonly allowUnsafe: boolean;
+    readonly prefix: string;
+    /** Paths of PEM files. */
+    readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string };
+  };
+  readonly worker: {
+    readonly name: string;
+    readonly slots: number;
+    readonly minFreeDisk: number;
+    readonly metrics: number | undefined;
+    readonly log: 'text' | 'json';
+  };
+  /** Seconds. */
+  readonly fleet: { readonly heartbeat: number };
+  /** Absolute paths. */
+  readonly clients: { readonly sbuild: string; readonly autopkgtest: string };
+  /** Generations kept of each image, and what is wanted of single ones. */
+  readonly images: { readonly keep: number; readonly policy: Policies };
   readonly external: Readonly<Record<string, ExternalImage>>;
   readonly docker: { readonly socket: string; readonly network?: string };
+  readonly qemu: { readonly memory: number; readonly cpus: number };
 }
 
 /** @throws {ConfigError} */
@@ -82,15 +141,38 @@ export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
       url: env['GOLDBED_REDIS_URL'] || merged.redis?.url,
       allowUnsafe: flag(env, 'GOLDBED_ALLOW_UNSAFE_REDIS') ?? merged.redis?.allowUnsafe ?? false,
       prefix: merged.redis?.prefix ?? 'goldbed',
+      tls: withoutUndefined(merged.redis?.tls ?? {}),
     },
     worker: {
+      name: hostNameOf(env, merged.worker?.name),
       slots: positive(env, 'GOLDBED_SLOTS') ?? merged.worker?.slots ?? 1,
       minFreeDisk: positive(env, 'GOLDBED_MIN_FREE_DISK') ?? merged.worker?.minFreeDisk ?? 1024,
+      metrics: merged.worker?.metrics,
+      log: merged.worker?.log ?? 'text',
     },
-    images: { keep: merged.images?.keep ?? 3 },
+    fleet: { heartbeat: merged.fleet?.heartbeat ?? 10 },
+    clients: {
+      sbuild: merged.clients?.sbuild ?? '/usr/bin/sbuild',
+      autopkgtest: merged.clients?.autopkgtest ?? '/usr/bin/autopkgtest',
+    },
+    images: { keep: merged.images?.keep ?? 3, policy: merged.images?.policy ?? {} },
     external: merged.external ?? {},
     docker: dockerSettings(env, merged.docker),
+    qemu: { memory: merged.qemu?.memory ?? 2048, cpus: merged.qemu?.cpus ?? 1 },
   };
+}
+
+/** As exactOptionalPropertyTypes wants it. */
+function withoutUndefined<T extends object>(values: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  const set = Object.entries(values).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(set) as { [K in keyof T]: Exclude<T[K], undefined> };
+}
+
+function hostNameOf(env: NodeJS.ProcessEnv, file: string | undefined): string {
+  const name = env['GOLDBED_HOST'] || file || hostname();
+  if (!hostName.test(name))
+    throw new ConfigError('GOLDBED_HOST', `GOLDBED_HOST: expected a host name, found "${name}"`);
+  return name;
 }
 
 /** `DOCKER_HOST` counts where it names a local socket: a testbed's files must be on this host. */
@@ -138,9 +220,12 @@ function merge(lower: FileSettings, upper: FileSettings): FileSettings {
     ...upper,
     redis: { ...lower.redis, ...upper.redis },
     worker: { ...lower.worker, ...upper.worker },
-    images: { ...lower.images, ...upper.images },
+    fleet: { ...lower.fleet, ...upper.fleet },
+    clients: { ...lower.clients, ...upper.clients },
+    images: { ...lower.images, ...upper.images, policy: { ...lower.images?.policy, ...upper.images?.policy } },
     external: { ...lower.external, ...upper.external },
     docker: { ...lower.docker, ...upper.docker },
+    qemu: { ...lower.qemu, ...upper.qemu },
   };
 }
 

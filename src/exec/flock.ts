@@ -17,7 +17,7 @@ export async function flock(file: string, signal?: AbortSignal): Promise<FileLoc
 export async function flock(file: string, signal: AbortSignal | undefined, wait: false): Promise<FileLock | undefined>;
 export async function flock(file: string, signal?: AbortSignal, wait = true): Promise<FileLock | undefined> {
   const mode = wait ? [] : ['--nonblock', '--conflict-exit-code', '75'];
-  const argv = ['/usr/bin/flock', '--no-fork', ...mode, file, '/bin/sh', '-c', 'echo locked && exec cat >/dev/null'];
+  const argv = ['/usr/bin/flock', '--no-fork', ...mode, file, '/bin/sh', '-c', 'echo locked; read -r end'];
   const child = start(argv, ['pipe', 'pipe', 'pipe'], signal === undefined ? {} : { signal });
   const closed = new Promise<number>((resolve) => {
     child.once('error', () => resolve(-1));

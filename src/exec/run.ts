@@ -7,6 +7,8 @@ import type { Readable } from 'node:stream';
 
 export interface RunOptions {
   readonly cwd?: string;
+  /** What the program is told that it is called; default: its path. */
+  readonly argv0?: string;
   /** The whole environment of the child; default: a small fixed one, so that secrets of ours never leak. */
   readonly env?: Readonly<Record<string, string>>;
   /** Bytes for the child's standard input; default: none (/dev/null). */
@@ -74,6 +76,7 @@ export function start(argv: readonly string[], stdio: StdioOptions, options: Run
   if (program === undefined) throw new TypeError('empty argv');
   return spawn(program, args, {
     cwd: options.cwd ?? '/',
+    ...(options.argv0 === undefined ? {} : { argv0: options.argv0 }),
     env: { ...(options.env ?? cleanEnvironment) },
     stdio,
     detached: true,

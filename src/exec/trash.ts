@@ -7,10 +7,10 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { asRoot } from './as-root.ts';
-import { check, cleanEnvironment } from './run.ts';
+import { check, cleanEnvironment, run } from './run.ts';
 
-/** Returns as soon as the tree is out of its place. Silent when it is not there. */
-export async function discard(tree: string, trash: string): Promise<void> {
+/** Returns as soon as the tree is out of its place; with `wait`, when its room is free. Silent when it is not there. */
+export async function discard(tree: string, trash: string, { wait = false } = {}): Promise<void> {
   const grave = path.join(trash, randomUUID());
   await mkdir(trash, { recursive: true, mode: 0o700 });
   try {
@@ -19,7 +19,8 @@ export async function discard(tree: string, trash: string): Promise<void> {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
     throw error;
   }
-  removeInBackground([grave]);
+  if (wait) await run([...asRoot(), '/bin/rm', '-rf', '--', grave]); // a sweep may be at it, too
+  else removeInBackground([grave]);
 }
 
 /** Removes what earlier processes left. Waits for it only with `wait`. @returns the number of trees found */

@@ -79,7 +79,7 @@ async function unpack(
 ): Promise<void> {
   // where mmdebstrap runs as a user of its namespace, only the common folder for temporary files is open to it
   const env = isRoot() ? { ...cleanEnvironment, TMPDIR: temporary } : cleanEnvironment;
-  const maker = start(argv, ['pipe', 'pipe', 'pipe'], { env, signal });
+  const maker = start([...ownMounts(), ...argv], ['pipe', 'pipe', 'pipe'], { env, signal });
   maker.stdin?.on('error', () => {});
   maker.stdin?.end(sources);
   const complaint = lastComplaint(maker.stderr, progress);
@@ -102,6 +102,11 @@ async function unpack(
     ? ['tar', unpacked, tarSaid.split('\n')[0]]
     : ['mmdebstrap', made, complaint()];
   throw new TestbedError('start', culprit, `${culprit}: ${why || `exit ${code}`}`);
+}
+
+/** As root, mmdebstrap mounts proc and sys in what it makes: were it killed, they would stay. So they go with its processes. */
+function ownMounts(): string[] {
+  return isRoot() ? ['/usr/bin/unshare', '--mount', '--propagation', 'private', '--'] : [];
 }
 
 /** Passes lines on, and remembers what a person has to know: the first error line of apt or mmdebstrap, else the last. */

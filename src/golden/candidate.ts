@@ -65,7 +65,7 @@ export async function beginWrite(
     },
     async [Symbol.asyncDispose]() {
       await unpin?.();
-      await discard(directory, store.trash);
+      await discard(directory, store.trash, { wait: true }); // on a full disk the next one needs the room
     },
   };
 }

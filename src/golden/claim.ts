@@ -8,7 +8,7 @@ import * as z from 'zod';
 import { flock } from '../exec/flock.ts';
 import { processIdentitySchema } from '../exec/process-identity.ts';
 import { discard } from '../exec/trash.ts';
-import { readJson, syncFolder, writeDurably } from './durable.ts';
+import { readJson, syncFolder, writeDurably } from '../exec/durable.ts';
 import { generationFolder, layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import { headGeneration } from './store.ts';
 

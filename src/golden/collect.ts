@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { discard } from '../exec/trash.ts';
 import { withImageLock } from './claim.ts';
-import { syncFolder, writeWhole } from './durable.ts';
+import { syncFolder, writeWhole } from '../exec/durable.ts';
 import { generationFolder, type ImageLayout, type ImageStore } from './layout.ts';
 import { livePins } from './pins.ts';
 import { readRemarks } from './remarks.ts';

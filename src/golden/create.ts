@@ -5,6 +5,7 @@ import type { Backend } from '../backends/backend.ts';
 import { isExecutable } from '../exec/executable.ts';
 import { check } from '../exec/run.ts';
 import { messageOf, TestbedError, UsageError } from '../protocol/errors.ts';
+import type { Argv } from '../protocol/testbed.ts';
 import { hostAptOptions } from './apt-options.ts';
 import { existingSources } from './apt-probe.ts';
 import { candidatesFor, distributionArchive, hostTargets, signedBy } from './apt-sources.ts';
@@ -12,7 +13,7 @@ import { bootstrap, bootstrapChecks, manifestOfRoot, mmdebstrap, type BootstrapP
 import { beginWrite, type Candidate } from './candidate.ts';
 import { highestFence } from './claim.ts';
 import type { FenceSource } from './fence-source.ts';
-import { freshSession } from './fresh-session.ts';
+import { freshSession, type CheckContent } from './fresh-session.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import type { GenerationRecord, Recipe, Strategy } from './record.ts';
 import { headGeneration, readHead } from './store.ts';
@@ -36,6 +37,10 @@ export interface CreateTools {
   /** Opens a first session before publishing, where given. */
   readonly backend?: Backend;
   readonly sessionId: string;
+  /** Commands that must end with 0 on what is to be published. Need a backend. */
+  readonly verify?: readonly Argv[];
+  /** A further look at what is to be published. Needs a backend. */
+  readonly check?: CheckContent;
   /** Who asked. */
   readonly by: string;
   readonly job?: string;
@@ -158,11 +163,11 @@ async function fill(plan: BootstrapPlan, candidate: Candidate, tools: CreateTool
   }
 }
 
-/** @returns the check that passed, if there was a backend to make it */
+/** @returns the checks that passed, if there was a backend to make them */
 async function opened(candidate: Candidate, tools: CreateTools, signal: AbortSignal): Promise<string[]> {
   if (tools.backend === undefined) return [];
   const content = { layers: [candidate.layerDirectory] };
-  return [await freshSession(tools.backend, content, tools.sessionId, signal)];
+  return freshSession(tools.backend, content, tools, signal);
 }
 
 /** `URI RELEASE COMPONENT`, without user names and passwords. */

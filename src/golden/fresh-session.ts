@@ -1,17 +1,47 @@
-/** The last check before publishing: a new, disposable session opens on the candidate and runs a command. */
+/** The last check before publishing: a new, disposable session opens on the candidate, and what must work there works. */
 import type { Backend, Content } from '../backends/backend.ts';
-import { run } from '../exec/run.ts';
-import { GoldenRefusal } from '../protocol/testbed.ts';
+import { GoldenRefusal, type Argv } from '../protocol/testbed.ts';
+import { runInside } from './verify.ts';
 
-/** @returns the name of the check @throws {GoldenRefusal} `commit-failed` when the command fails; {TestbedError} from open */
+/** A further look at a candidate, with sessions of its own. @returns names of what passed */
+export type CheckContent = (candidate: Content, signal: AbortSignal) => Promise<string[]>;
+
+export interface FreshSessionOptions {
+  readonly sessionId: string;
+  /** Commands that must end with 0 there, in their order; what they change is not published. */
+  readonly verify?: readonly Argv[];
+  /** After all else. */
+  readonly check?: CheckContent;
+}
+
+/** @returns the names of the checks @throws {GoldenRefusal} `commit-failed` naming the first that failed; {TestbedError} */
 export async function freshSession(
   backend: Backend,
   content: Content,
-  sessionId: string,
+  { sessionId, verify = [], check }: FreshSessionOptions,
   signal: AbortSignal,
-): Promise<string> {
+): Promise<string[]> {
+  const passed = await inSession(backend, content, { sessionId, verify }, signal);
+  return check === undefined ? passed : [...passed, ...(await check(content, signal))];
+}
+
+async function inSession(
+  backend: Backend,
+  content: Content,
+  { sessionId, verify }: Required<Omit<FreshSessionOptions, 'check'>>,
+  signal: AbortSignal,
+): Promise<string[]> {
   await using testbed = await backend.open(content, { sessionId }, signal);
-  const { code, stderr } = await run([...testbed.auxverb, '/bin/true'], { signal });
-  if (code === 0) return 'fresh session';
-  throw new GoldenRefusal('commit-failed', `a session on the new generation fails: exit ${code} ${stderr.trim()}`);
+  const passed: string[] = [];
+  for (const [name, argv] of [
+    ['fresh session', ['/bin/true']] as const,
+    ...verify.map((one) => [one.join(' '), one] as const),
+  ]) {
+    const { code, stdout, stderr } = await runInside(testbed.auxverb, argv, signal);
+    const said = (stderr.trim() || stdout.trim()).split('\n').at(-1) ?? '';
+    if (code !== 0)
+      throw new GoldenRefusal('commit-failed', `${name} fails on the new generation: exit ${code} ${said}`.trim());
+    passed.push(name);
+  }
+  return passed;
 }

@@ -87,7 +87,7 @@ async function verifyAndPublish(write: GoldenWrite, signal: AbortSignal): Promis
   await testbed.capture(signal);
   await testbed[Symbol.asyncDispose](); // its session id is free for the check's testbed now
   const layers = [...content.layers, candidate.layerDirectory];
-  verified.push(await freshSession(options.backend, { layers }, options.sessionId, signal));
+  verified.push(...(await freshSession(options.backend, { layers }, options, signal)));
   const tools = ['apt', 'dpkg'].flatMap((name) => {
     const version = versionIn(manifest, name);
     return version === undefined ? [] : [[name, version] as const];

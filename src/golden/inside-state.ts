@@ -11,10 +11,12 @@ export interface InsideState {
 
 export async function insideState(auxverb: Argv, signal: AbortSignal): Promise<InsideState> {
   const manifest = await manifestInside(auxverb, signal);
-  // partial/ and lock are apt's own; the order of find is not
+  // partial/ and lock are apt's own; the order of find is not. apt takes an index only if it is the one that its Release
+  // file names by hash, so these files are read, and not the hundred megabytes of indexes
   const script = [
     'cd /var/lib/apt',
-    'find lists -type f ! -name lock ! -path "lists/partial/*" -exec sha256sum {} + | sort -k 2',
+    'find lists -type f ! -name lock ! -path "lists/partial/*" -printf "%p %s %T@\\n" | sort',
+    'find lists -type f -name "*Release*" ! -path "lists/partial/*" -exec sha256sum {} + | sort -k 2',
     'if test -e extended_states; then sha256sum extended_states; fi',
     '/usr/bin/dpkg --get-selections',
   ].join(' && ');

@@ -9,6 +9,7 @@
  *     looked.json                                         what the last updates found
  *     kept.json                                           generations that people keep
  *     quarantined.json                                    generations that turned out bad
+ *     failed/<number>/{record.json, log, manifest.tsv}  what is left of candidates that failed
  *     collecting.json                                     generations that a collection is about to remove
  *     lock, write.lock                                    flock(2) files; never removed
  *
@@ -33,6 +34,7 @@ export interface ImageLayout {
   readonly looked: string;
   readonly kept: string;
   readonly quarantined: string;
+  readonly failed: string;
   readonly collecting: string;
   /** Held for milliseconds around each change of claim and head. */
   readonly lock: string;
@@ -58,6 +60,7 @@ export function layoutOf(store: ImageStore, image: string): ImageLayout {
     looked: at('looked.json'),
     kept: at('kept.json'),
     quarantined: at('quarantined.json'),
+    failed: at('failed'),
     collecting: at('collecting.json'),
     lock: at('lock'),
     writeLock: at('write.lock'),

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { LeaseLost } from '../protocol/errors.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import type { RedisHandle } from '../redis/connect.ts';
+import { persist } from '../redis/persist.ts';
 import { unlessAborted, within } from '../exec/patience.ts';
 import type { FenceSource, WriteLease } from './fence-source.ts';
 
@@ -57,16 +58,20 @@ export function redisLeases(redis: RedisHandle, options: RedisLeaseOptions): Fen
       const owner = JSON.stringify({ owner: options.owner, id: randomUUID(), since: Date.now() });
       const keys = [redis.keys.lease(image), redis.keys.fence(image)] as const;
       const limit = performance.now() + wait;
+      const waits = redis.keys.leaseWaits(image);
+      using _ = { [Symbol.dispose]: () => void redis.client.zrem(waits, owner).catch(() => {}) };
       for (;;) {
         signal.throwIfAborted();
         const asked = performance.now();
-        const asking = redis.client.eval(acquireScript, 2, ...keys, owner, ttl, floor) as Promise<number | null>;
+        const ask = () => redis.client.eval(acquireScript, 2, ...keys, owner, ttl, floor) as Promise<number | null>;
+        const asking = persist(redis, ask);
         const fence = await unlessAborted(asking, signal).catch((error: unknown) => {
           void asking.then(() => release(redis, image, owner)).catch(() => {}); // nobody would hold it
           throw error;
         });
         if (fence !== null) return hold(redis, image, owner, fence, ttl, asked);
         if (performance.now() >= limit) throw await locked(redis, image);
+        void redis.client.zadd(waits, Date.now(), owner).catch(() => {});
         await delay(retryEvery, undefined, { signal }).catch(() => {});
       }
     },
@@ -78,14 +83,25 @@ export interface LeaseInfo {
   /** Milliseconds since the epoch. */
   readonly since: number;
   readonly fence: number;
+  /** Who waits for it, the first one first. */
+  readonly waiting: readonly { readonly owner: string; readonly since: number }[];
 }
+
+/** Milliseconds after which one that has not tried again waits no more: it tries every {@link retryEvery}. */
+const waitCounts = 10_000;
 
 /** Who writes the image now. */
 export async function showLease(redis: RedisHandle, image: string): Promise<LeaseInfo | undefined> {
   const [lease, fence] = await redis.client.mget(redis.keys.lease(image), redis.keys.fence(image));
   if (!lease) return undefined;
-  const { owner, since } = JSON.parse(lease) as { owner: string; since: number };
-  return { owner, since, fence: Number(fence ?? 0) };
+  const waits = await redis.client.zrangebyscore(redis.keys.leaseWaits(image), Date.now() - waitCounts, '+inf');
+  const waiting = waits.map((text) => ownerOf(text)).toSorted((a, b) => a.since - b.since);
+  return { ...ownerOf(lease), fence: Number(fence ?? 0), waiting };
+}
+
+function ownerOf(text: string): { readonly owner: string; readonly since: number } {
+  const { owner, since } = JSON.parse(text) as { owner: string; since: number };
+  return { owner, since };
 }
 
 /**

@@ -1,6 +1,6 @@
 /** What the last updates of an image found when they published nothing: an image may be old and still up to date. */
 import * as z from 'zod';
-import { readJson, writeDurably } from './durable.ts';
+import { readJson, writeDurably } from '../exec/durable.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 
 const noteSchema = z.object({

@@ -12,7 +12,7 @@ import * as z from 'zod';
 import type { Content } from '../backends/backend.ts';
 import { identityOf, isAlive, processIdentitySchema } from '../exec/process-identity.ts';
 import { withImageLock } from './claim.ts';
-import { isMissing, readJson, writeWhole } from './durable.ts';
+import { isMissing, readJson, writeWhole } from '../exec/durable.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
 import { contentOf, entries, headGeneration, imageNames, readGeneration, unknownImage } from './store.ts';

@@ -11,7 +11,7 @@ import { discard } from '../exec/trash.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import { readClaim, withImageLock, writeClaim, type Claim, type LockedImage } from './claim.ts';
 import { digestLayer, dropSockets } from './digest.ts';
-import { pointDurably, syncFolder } from './durable.ts';
+import { pointDurably, syncFolder } from '../exec/durable.ts';
 import { flatten, maxLayers } from './flatten.ts';
 import { generationFolder, layerFolder, type ImageLayout, type ImageStore } from './layout.ts';
 import { packageCount } from './manifest.ts';

@@ -1,7 +1,7 @@
 /** Generations that turned out bad: not current any more, and not to become it again by rolling back. */
 import { UsageError } from '../protocol/errors.ts';
 import { withImageLock } from './claim.ts';
-import { pointDurably } from './durable.ts';
+import { pointDurably } from '../exec/durable.ts';
 import type { ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
 import { readRemarks, writeRemarks, type Remark } from './remarks.ts';

@@ -1,6 +1,6 @@
 /** What people say about generations of an image: that one is kept, that one is bad. One file for each kind of remark. */
 import * as z from 'zod';
-import { readJson, writeDurably } from './durable.ts';
+import { readJson, writeDurably } from '../exec/durable.ts';
 
 const remarksSchema = z.object({
   v: z.literal(1),

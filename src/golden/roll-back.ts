@@ -1,6 +1,6 @@
 /** Going back, or forward again: moving a pointer. Running sessions keep their generation; a write under way is refused. */
 import { withImageLock } from './claim.ts';
-import { pointDurably } from './durable.ts';
+import { pointDurably } from '../exec/durable.ts';
 import type { ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
 import { readRemarks } from './remarks.ts';

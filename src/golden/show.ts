@@ -1,7 +1,9 @@
 /** What people ask about images: the data of `image ls` and `image show`. Plain JSON. */
 import { isAlive } from '../exec/process-identity.ts';
 import { readClaim } from './claim.ts';
+import { lastLook } from './freshness.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
+import { failedCandidates, type FailedCandidate } from './failed.ts';
 import { readLooked, type Looked } from './looked.ts';
 import { livePins, type Pin } from './pins.ts';
 import type { GenerationRecord } from './record.ts';
@@ -25,6 +27,8 @@ export interface ImageSummary {
 }
 
 export interface ImageDetails extends ImageSummary {
+  /** What is left of candidates that were not published, newest first. */
+  readonly failed: readonly FailedCandidate[];
   readonly all: readonly GenerationDetails[];
 }
 
@@ -59,7 +63,7 @@ export async function showImage(store: ImageStore, image: string): Promise<Image
       ...(quarantined === undefined ? {} : { quarantined }),
     };
   });
-  return { ...summary, all: all.toReversed() };
+  return { ...summary, all: all.toReversed(), failed: await failedCandidates(layout) };
 }
 
 async function summaryOf(store: ImageStore, image: string): Promise<ImageSummary> {
@@ -72,18 +76,13 @@ async function summaryOf(store: ImageStore, image: string): Promise<ImageSummary
   return {
     name: layout.image,
     head,
-    age: age(head, looked),
+    age: Math.max(0, Math.round((Date.now() - lastLook(head, looked)) / 1000)),
     generations: records.length,
     bytes: own.reduce((sum, bytes) => sum + bytes, 0),
     sessions: (await livePins(layout)).filter((pin) => !pin.session.startsWith('write-')).length,
     ...(writer === undefined ? {} : { writer }),
     looked,
   };
-}
-
-function age(head: GenerationRecord, { unchanged }: Looked): number {
-  const dates = [head.created, ...(unchanged?.generation === head.generation ? [unchanged.at] : [])];
-  return Math.max(0, Math.round((Date.now() - Math.max(...dates.map((date) => Date.parse(date)))) / 1000));
 }
 
 /** Lowest first; without one that is just being moved in, or that a killed writer left there. */

@@ -4,8 +4,9 @@
  */
 import type { Backend } from '../backends/backend.ts';
 import type { GenerationRef } from '../protocol/image.ts';
-import type { Testbed, TestbedSource } from '../protocol/testbed.ts';
+import type { Argv, Testbed, TestbedSource } from '../protocol/testbed.ts';
 import type { FenceSource } from './fence-source.ts';
+import type { CheckContent } from './fresh-session.ts';
 import { openGoldenTestbed } from './golden-testbed.ts';
 import type { ImageStore } from './layout.ts';
 import { pinGeneration } from './pins.ts';
@@ -31,6 +32,10 @@ export interface ImageSourceOptions {
   readonly generation?: number;
   /** Whether the image can be written; default true. */
   readonly golden?: boolean;
+  /** Commands that must end with 0 on what is to be published. */
+  readonly verify?: readonly Argv[];
+  /** A further look at what is to be published. */
+  readonly check?: CheckContent;
   /** Told which generation a session has opened, for the job's result. */
   readonly onOpened?: (generation: GenerationRef) => void;
   /** Told what a golden session has published. */
@@ -44,6 +49,7 @@ export function imageSource(options: ImageSourceOptions): TestbedSource {
     traits: backend.traits,
     revert: backend.revert,
     reboot: backend.reboot,
+    ...(backend.prepare === undefined ? {} : { prepare: backend.prepare.bind(backend) }),
     open: (signal) => openPinned(options, signal),
     ...(options.golden === false ? {} : { openGolden: (signal) => openGoldenTestbed(options, signal) }),
   };

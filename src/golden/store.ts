@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Content } from '../backends/backend.ts';
 import { UsageError } from '../protocol/errors.ts';
 import { imageNameSchema, type ImageName } from '../protocol/image.ts';
-import { isMissing, readJson, readText } from './durable.ts';
+import { isMissing, readJson, readText } from '../exec/durable.ts';
 import { generationFolder, layerFolder, layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import { recordSchema, type GenerationRecord } from './record.ts';
 
@@ -13,6 +13,15 @@ export async function imageNames(store: ImageStore): Promise<ImageName[]> {
   const names = (await entries(store.images)).filter((name) => imageNameSchema.safeParse(name).success);
   const heads = await Promise.all(names.map((name) => headGeneration(layoutOf(store, name))));
   return names.filter((_, index) => heads[index] !== undefined).toSorted();
+}
+
+/** The number of the current generation, by image. */
+export async function currentGenerations(store: ImageStore): Promise<Record<ImageName, number>> {
+  const names = await imageNames(store);
+  const heads = await Promise.all(
+    names.map(async (name) => [name, await headGeneration(layoutOf(store, name))] as const),
+  );
+  return Object.fromEntries(heads.flatMap(([name, head]) => (head === undefined ? [] : [[name, head]])));
 }
 
 /** The current generation. @throws {UsageError} when there is no such image; it lists those that exist */

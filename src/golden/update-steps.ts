@@ -1,8 +1,8 @@
 /**
  * The steps of an update: sbuild-update's letters, in a fixed order whatever the order they are given in; sbuild-update's
- * own, but with `clean` last (it throws away apt's cache, which the steps after it would build again, a second each time),
- * with its own options (sbuild 0.85 to 0.89, sbuild-update and Sbuild/ResolverBase.pm), except that here a failure
- * counts. Its temporary apt.conf is the list of `-o` here.
+ * own, but with `clean` last, with its own options (sbuild 0.85 to 0.89, sbuild-update and Sbuild/ResolverBase.pm),
+ * except that here a failure counts, and that apt's two cache files stay as long as they are valid. Building them takes
+ * apt most of a second each time. Its temporary apt.conf is the list of `-o` here.
  */
 import { UsageError } from '../protocol/errors.ts';
 import type { Argv } from '../protocol/testbed.ts';
@@ -24,16 +24,20 @@ const settings = [
 
 /** `apt-get update` ends with 0 when a mirror is away, unless told otherwise: half of the lists would be old ones. */
 const strict = ['-o', 'APT::Update::Error-Mode=any'];
+/** Not to throw valid cache files away: where the lists have changed, the next step notices and builds them. */
+const keepCache = ['-o', 'pkgCacheFile::Generate=false'];
+/** What `clean` is not told of it does not remove: the packages go, the cache files stay. */
+const hideCache = ['-o', 'Dir::Cache::pkgcache=', '-o', 'Dir::Cache::srcpkgcache='];
 /** dpkg asks nothing about configuration files: the installed ones stay. */
 const keepOld = ['-o', 'Dpkg::Options::=--force-confold'];
 
 const steps: readonly UpdateStep[] = [
-  step('u', 'update', [...strict, 'update']),
+  step('u', 'update', [...strict, ...keepCache, 'update']),
   step('g', 'upgrade', ['-uy', ...keepOld, 'upgrade']),
   step('d', 'dist-upgrade', ['-uy', ...keepOld, 'dist-upgrade']),
   step('a', 'autoclean', ['-y', 'autoclean']),
   step('r', 'autoremove', ['-y', 'autoremove']),
-  step('c', 'clean', ['-y', 'clean']),
+  step('c', 'clean', ['-y', ...hideCache, 'clean']),
 ];
 
 export const defaultLetters = 'udcar';

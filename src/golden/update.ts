@@ -5,13 +5,14 @@
 import { messageOf } from '../protocol/errors.ts';
 import type { OutcomeResult, Steps } from '../protocol/outcome.ts';
 import { GoldenRefusal, type Argv } from '../protocol/testbed.ts';
+import { keepEvidence } from './failed.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import { insideState } from './inside-state.ts';
 import { noteUpdate, type Finding } from './looked.ts';
 import { packageChanges, type PackageChanges } from './manifest.ts';
 import { headGeneration, readHead } from './store.ts';
 import { updateSteps, type UpdateStep } from './update-steps.ts';
-import { runInside } from './verify.ts';
+import { manifestInside, runInside } from './verify.ts';
 
 /** What an update needs of a client session (src/protocol/adt-virt). */
 export interface GoldenSession {
@@ -32,6 +33,8 @@ export interface UpdateRequest {
   readonly letters?: string;
   readonly by: string;
   readonly job?: string;
+  /** Why the server would not commit: on the wire it says only that. */
+  readonly refusal?: () => string | undefined;
   /** Gets every step's output as it comes, and a headline before each. */
   readonly log: (text: string) => void;
 }
@@ -52,16 +55,29 @@ export async function updateImage(request: UpdateRequest, signal: AbortSignal): 
   const times = stopwatch();
   await times.measure('opened', () => session.openGolden());
   const before = await currentNumber(request); // nobody else can move it while we may write
+  const said: string[] = [];
+  const log = (text: string): void => {
+    said.push(text);
+    request.log(text);
+  };
   let ending: Ending;
   try {
-    ending = await work(request, steps, times, signal);
+    ending = await work({ ...request, log }, steps, times, signal);
   } catch (error) {
     await session.close().catch(() => {}); // the first error is the one to tell
     throw error;
   }
   const after = ending.status === 'published' ? await currentNumber(request) : before;
   const { by, job } = request;
-  await noteUpdate(store, image, findingOf(ending, before), { by, ...(job === undefined ? {} : { job }) });
+  const who = { by, ...(job === undefined ? {} : { job }) };
+  await noteUpdate(store, image, findingOf(ending, before), who);
+  if (ending.status === 'failed') {
+    const { step, reason, manifest } = ending;
+    const evidence = { ...who, base: before, step, reason, manifest, log: said.join('') };
+    await keepEvidence(layoutOf(store, image), evidence).catch((error: unknown) => {
+      request.log(`goldbed: what is left of it cannot be kept: ${messageOf(error)}\n`);
+    });
+  }
   const { status, packages } = ending;
   const failure = ending.status === 'failed' ? { reason: `${ending.step}: ${ending.reason}` } : {};
   const exitCode = status === 'failed' ? 1 : 0;
@@ -74,16 +90,23 @@ export async function updateImage(request: UpdateRequest, signal: AbortSignal): 
 type Ending = { readonly packages: PackageChanges } & (
   | { readonly status: 'published' }
   | { readonly status: 'unchanged' }
-  | { readonly status: 'failed'; readonly step: string; readonly reason: string }
+  | { readonly status: 'failed'; readonly step: string; readonly reason: string; readonly manifest: string | undefined }
 );
 
 function findingOf(ending: Ending, generation: number): Finding {
-  return ending.status === 'unchanged' ? { status: 'unchanged', generation } : ending;
+  switch (ending.status) {
+    case 'published':
+      return { status: 'published' };
+    case 'unchanged':
+      return { status: 'unchanged', generation };
+    case 'failed':
+      return { status: 'failed', step: ending.step, reason: ending.reason };
+  }
 }
 
 /** Leaves the session Closed. */
 async function work(
-  { session, log }: UpdateRequest,
+  { session, refusal, log }: UpdateRequest,
   steps: readonly UpdateStep[],
   times: Stopwatch,
   signal: AbortSignal,
@@ -95,8 +118,10 @@ async function work(
     const output = (chunk: Buffer): void => log(chunk.toString());
     const { code, stdout, stderr } = await times.measure(name, () => runInside(auxverb, argv, signal, output));
     if (code === 0) continue;
+    const manifest = await manifestInside(auxverb, signal).catch(() => undefined); // dpkg itself may be broken
     await session.close();
-    return { status: 'failed', packages: none, step: name, reason: `exit ${code}: ${errorLine(stdout, stderr)}` };
+    const reason = `exit ${code}: ${errorLine(stdout, stderr)}`;
+    return { status: 'failed', packages: none, step: name, reason, manifest };
   }
   const after = await insideState(auxverb, signal);
   if (before.everything === after.everything) {
@@ -109,7 +134,8 @@ async function work(
     await times.measure('committed', () => session.commitGolden());
   } catch (error) {
     if (!(error instanceof GoldenRefusal) || error.word !== 'commit-failed') throw error;
-    return { status: 'failed', packages: none, step: 'commit', reason: messageOf(error) };
+    const reason = refusal?.() ?? messageOf(error);
+    return { status: 'failed', packages: none, step: 'commit', reason, manifest: after.manifest };
   }
   return { status: 'published', packages: packageChanges(before.manifest, after.manifest) };
 }

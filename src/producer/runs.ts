@@ -1,11 +1,16 @@
 /** What is known of runs: their state, their outcome, and waiting for it; and cancelling them. */
-import { Queue, type Job } from 'bullmq';
+import type { Job } from 'bullmq';
 import { UsageError } from '../protocol/errors.ts';
+import { labelsOf } from '../protocol/label.ts';
 import { parseFailure, type Failure } from '../protocol/failure.ts';
 import { jobRequestSchema, type JobRequest } from '../protocol/job-request.ts';
 import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
+import { parseWaits, type Waits } from '../protocol/waits.ts';
 import type { RedisHandle } from '../redis/connect.ts';
-import { nudge, subscribeNudges } from '../redis/nudges.ts';
+import { withQueue } from '../redis/with-queue.ts';
+import { subscribeNudges } from '../redis/nudges.ts';
+import { cancelRuns } from '../redis/cancel.ts';
+import { persist } from '../redis/persist.ts';
 import { unlessAborted } from '../exec/patience.ts';
 
 /** `absent`: nobody has put it into a queue (any more). */
@@ -24,25 +29,41 @@ export interface RunDetails {
   readonly finished?: number;
   readonly outcome?: Outcome;
   readonly failure?: Failure;
+  /** While it is held back. */
+  readonly waits?: Waits;
+  /** The paused label for which it is put off. */
+  readonly parked?: string;
+  readonly labels?: readonly string[];
+  /** Milliseconds since the epoch at which it is cancelled. */
+  readonly deadline?: number;
 }
 
 export async function showRun(redis: RedisHandle, id: string): Promise<RunDetails> {
-  const { queue, kind, what, image, submitted, cancelled } = await redis.client.hgetall(redis.keys.run(id));
+  const said = await redis.client.hgetall(redis.keys.run(id));
+  const { queue, kind, what, image, submitted, cancelled, waits, parked, labels, deadline } = said;
   const known = {
     id,
     submitted: Number(submitted ?? 0),
     ...(kind === undefined ? {} : { kind }),
     ...(what === undefined ? {} : { what }),
     ...(image === undefined ? {} : { image }),
+    ...(labels === undefined ? {} : { labels: labelsOf(labels) }),
+    ...(deadline === undefined ? {} : { deadline: Number(deadline) }),
   };
   const job = queue === undefined ? undefined : await getJob(redis, queue, id);
   if (job === undefined) {
-    if (cancelled === undefined) return { ...known, state: 'absent' };
-    return { ...known, state: 'cancelled', failure: { class: 'interrupted', message: cancelled } };
+    // asked for now: it may have been taken from the queue since the first look
+    const [reason, when] = await redis.client.hmget(redis.keys.run(id), 'cancelled', 'cancelledAt');
+    if (reason === null || reason === undefined) return { ...known, state: 'absent' };
+    const finished = when === null || when === undefined ? {} : { finished: Number(when) };
+    return { ...known, ...finished, state: 'cancelled', failure: { class: 'interrupted', message: reason } };
   }
   // stopped by the one who cancelled it: how far it had come when that was asked makes no difference
   if (cancelled !== undefined && job.failure?.class === 'interrupted') return { ...known, ...job, state: 'cancelled' };
-  return { ...known, ...job };
+  if (job.state !== 'delayed') return { ...known, ...job };
+  const reason = parseWaits(waits);
+  const held = { ...(reason === undefined ? {} : { waits: reason }), ...(parked === undefined ? {} : { parked }) };
+  return { ...known, ...job, ...held };
 }
 
 /** Newest first. */
@@ -82,7 +103,10 @@ export async function waitFor(
   for (;;) {
     signal.throwIfAborted();
     const heard = nextNudge(nudges, id, signal);
-    const run = await unlessAborted(showRun(redis, id), signal);
+    const run = await unlessAborted(
+      persist(redis, () => showRun(redis, id)),
+      signal,
+    );
     if (!['waiting', 'active', 'delayed'].includes(run.state)) {
       heard.stop();
       return run;
@@ -92,24 +116,14 @@ export async function waitFor(
   }
 }
 
-/** A durable intent first, then the removal if it still waits, then a nudge to whoever runs it. */
+/** @throws {UsageError} there is none, or it has ended */
 export async function cancelRun(redis: RedisHandle, id: string, reason: string): Promise<void> {
-  const { queue } = await redis.client.hgetall(redis.keys.run(id));
-  if (queue === undefined) throw new UsageError(id, `no job ${id}`);
-  const run = await showRun(redis, id);
-  if (['completed', 'failed', 'cancelled'].includes(run.state))
-    throw new UsageError(id, `${id} has ended: ${run.state}`);
-  await redis.client.set(redis.keys.cancel(id), reason, 'EX', 86_400);
-  await redis.client.hset(redis.keys.run(id), { cancelled: reason });
-  const removed = await withQueue(redis, queue, async (opened) => {
-    const job = (await opened.getJob(id)) as Job | undefined;
-    if (job === undefined || (await job.isActive())) return false;
-    return job.remove().then(
-      () => true,
-      () => false, // claimed in this moment: its worker will look
-    );
-  });
-  await nudge(redis, removed ? { ended: id } : { cancel: id });
+  const { state } = await showRun(redis, id);
+  if (state === 'absent') throw new UsageError(id, `no job ${id}`);
+  if (['completed', 'failed', 'cancelled'].includes(state)) throw new UsageError(id, `${id} has ended: ${state}`);
+  if ((await cancelRuns(redis, [id], reason)).length === 1) return;
+  const now = (await showRun(redis, id)).state; // cancelled: done twice, because the connection broke in between
+  if (now !== 'cancelled') throw new UsageError(id, `${id} has ended: ${now}`);
 }
 
 function nextNudge(
@@ -175,13 +189,4 @@ function timesOf({ processedOn, finishedOn }: Job): Pick<RunDetails, 'started' |
 function stateOf(state: string): RunState {
   if (state === 'prioritized' || state === 'waiting-children') return 'waiting';
   return state === 'unknown' ? 'absent' : (state as RunState);
-}
-
-async function withQueue<T>(redis: RedisHandle, name: string, action: (queue: Queue) => Promise<T>): Promise<T> {
-  const queue = new Queue(name, { connection: redis.client, prefix: redis.keys.queues });
-  try {
-    return await action(queue);
-  } finally {
-    await queue.close();
-  }
 }

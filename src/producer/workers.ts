@@ -1,7 +1,6 @@
 /** Which workers are running, as far as their heartbeats tell. */
-import { hostname } from 'node:os';
 import type { Redis } from 'ioredis';
-import { isAlive } from '../exec/process-identity.ts';
+import { identityOf, isAlive } from '../exec/process-identity.ts';
 import { presenceSchema, type Presence } from '../protocol/presence.ts';
 import type { RedisKeys } from '../protocol/routing.ts';
 
@@ -10,8 +9,9 @@ export async function liveWorkers(redis: Redis, keys: RedisKeys): Promise<Presen
   const [seconds] = await redis.time();
   const members = await redis.zrangebyscore(keys.workers, Number(seconds) * 1000, '+inf');
   if (members.length === 0) return [];
+  const here = identityOf()?.bootId;
   const details = await redis.hmget(keys.workerDetails, ...members);
-  return details.flatMap((text) => parse(text)).filter((worker) => worker.host !== hostname() || isAlive(worker));
+  return details.flatMap((text) => parse(text)).filter((worker) => worker.bootId !== here || isAlive(worker));
 }
 
 function parse(text: string | null): Presence[] {

@@ -45,6 +45,11 @@ export class TestbedError extends Error {
   }
 }
 
+/** The image is older than the job allows, and could not be refreshed. The refresh has had its own retries. */
+export class RefreshFailed extends Error {
+  override readonly name = 'RefreshFailed';
+}
+
 /** Why a running job was stopped from outside. Also the `reason` of the job's AbortSignal. */
 export type InterruptionReason = 'cancelled' | 'deadline' | 'shutdown';
 

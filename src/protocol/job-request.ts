@@ -49,13 +49,20 @@ const changesSchema = z.strictObject({
   files: z.array(artifactSchema).min(1).max(1024),
 });
 
+/** `NAME` or `NAME=VERSION`. @throws {z.ZodError} */
+export function archiveSource(word: string): ArchiveSource {
+  const [name, version] = word.split('=', 2);
+  return archiveSchema.parse({ type: 'archive', package: name, ...(version === undefined ? {} : { version }) });
+}
+export type ArchiveSource = z.infer<typeof archiveSchema>;
+
 export const sourceSchema = z.discriminatedUnion('type', [dscSchema, archiveSchema]);
 export type Source = z.infer<typeof sourceSchema>;
 export const subjectSchema = z.discriminatedUnion('type', [dscSchema, archiveSchema, changesSchema]);
 export type Subject = z.infer<typeof subjectSchema>;
 
 /** The native backends on which a job can run, in the order in which a host prefers them. */
-export const backendNames = ['overlay', 'docker', 'schroot'] as const;
+export const backendNames = ['overlay', 'docker', 'schroot', 'qemu'] as const;
 export type BackendName = (typeof backendNames)[number];
 
 /** Which backend: a name, or `any` for whatever the host prefers. */
@@ -64,8 +71,25 @@ export type BackendChoice = z.infer<typeof backendSchema>;
 
 const common = { v: z.literal(1), image: imageNameSchema, backend: backendSchema.default('any') };
 
-export const buildRequestSchema = z.strictObject({ ...common, kind: z.literal('build'), source: sourceSchema });
-export const testRequestSchema = z.strictObject({ ...common, kind: z.literal('test'), subject: subjectSchema });
+/** How fresh the image must be. Absent from the requests of those who do not care: their ids stay what they were. */
+const freshness = {
+  /** Seconds since the image was made, updated, or last found up to date. */
+  maxAge: z.number().int().nonnegative().max(1e9).optional(),
+  minGeneration: z.number().int().positive().max(1e9).optional(),
+};
+
+export const buildRequestSchema = z.strictObject({
+  ...common,
+  ...freshness,
+  kind: z.literal('build'),
+  source: sourceSchema,
+});
+export const testRequestSchema = z.strictObject({
+  ...common,
+  ...freshness,
+  kind: z.literal('test'),
+  subject: subjectSchema,
+});
 
 /** The letters of sbuild-update(1): update, dist-upgrade, clean, autoclean, autoremove, upgrade(g). */
 export const updateStepsSchema = z
@@ -73,12 +97,26 @@ export const updateStepsSchema = z
   .regex(/^[udcarg]{1,6}$/, 'expected letters out of u d c a r g, as in sbuild-update -udcar')
   .refine((steps) => new Set(steps).size === steps.length, 'each letter once');
 
-export const updateRequestSchema = z.strictObject({
-  ...common,
-  kind: z.literal('update-golden'),
-  strategy: z.literal('upgrade'),
-  steps: updateStepsSchema.default('udcar'),
-});
+/** A package that is built and tested on what is to be published. */
+const canary = { canary: archiveSchema.optional() };
+
+export const updateRequestSchema = z.discriminatedUnion('strategy', [
+  z.strictObject({
+    ...common,
+    kind: z.literal('update-golden'),
+    strategy: z.literal('upgrade'),
+    ...canary,
+    steps: updateStepsSchema.default('udcar'),
+  }),
+  /** Bootstraps it anew, by its own recipe. */
+  z.strictObject({ ...common, ...canary, kind: z.literal('update-golden'), strategy: z.literal('replace') }),
+]);
+export type UpdateStrategy = UpdateRequest['strategy'];
+
+/** The one request by which everybody refreshes an image who has no wishes of his own: asked twice, it is one run. */
+export function refreshRequest(image: string, strategy: UpdateStrategy): UpdateRequest {
+  return updateRequestSchema.parse({ v: 1, image, kind: 'update-golden', strategy });
+}
 
 export const jobRequestSchema = z.discriminatedUnion('kind', [
   buildRequestSchema,

@@ -5,6 +5,7 @@ export const nudgeSchema = z.union([
   z.strictObject({ enqueued: z.string() }),
   z.strictObject({ cancel: z.string() }),
   z.strictObject({ ended: z.string() }),
+  z.strictObject({ host: z.string() }),
 ]);
 export type Nudge = z.infer<typeof nudgeSchema>;
 

@@ -1,17 +1,34 @@
-/** What a running worker says of itself in Redis, for those who wait for one. */
+/** What a running worker says of itself in Redis: for those who wait for one, and for `goldbed host`. */
 import * as z from 'zod';
 
 export const presenceSchema = z.strictObject({
   host: z.string(),
+  /** Names this run of the worker; its claims' tokens begin with it. */
+  incarnation: z.string(),
   /** The worker's process: on the same host, a reader can tell at once that it is dead. */
   pid: z.number().int(),
   started: z.string(),
   bootId: z.string(),
   slots: z.number().int(),
+  /** Slots that are taken. */
+  busy: z.number().int().default(0),
   images: z.array(z.string()),
+  /** The current generation of each image that the host has itself. */
+  generations: z.record(z.string(), z.number().int()).default({}),
+  /** The backends, each with what it lacks on this host; null for one that works. */
+  backends: z.record(z.string(), z.string().nullable()).default({}),
+  /** Megabytes free in the state folder. */
+  freeDisk: z.number().optional(),
+  /** Debian architecture of its testbeds. */
+  arch: z.string().optional(),
+  /** Of goldbed, node and the clients, by name. */
+  versions: z.record(z.string(), z.string()).default({}),
+  /** Why it takes no jobs of its own accord, part by part (breaker.ts); empty while all is well. */
+  troubles: z.array(z.string()).default([]),
   since: z.number(),
 });
 export type Presence = z.infer<typeof presenceSchema>;
 
-/** Milliseconds for which a heartbeat counts; renewed at a third of it. */
-export const presenceTtl = 30_000;
+/** What an operator has said of a host: it takes no jobs until that is taken back. */
+export const drainedSchema = z.strictObject({ reason: z.string(), since: z.number() });
+export type Drained = z.infer<typeof drainedSchema>;

@@ -36,7 +36,11 @@ export interface Testbed extends AsyncDisposable {
   makeDirectory?(path: string, mode: number): Promise<void>;
   /** Throws away every change since open, on the same generation. */
   revert?(signal: AbortSignal): Promise<void>;
-  reboot?(signal: AbortSignal): Promise<void>;
+  /**
+   * Settles when the system is up again, with its disk as it was. What is in memory, and /run and /tmp, may be gone.
+   * @param who reboots it: we, or something in the testbed, which may have done so already
+   */
+  reboot?(who: 'server' | 'testbed', signal: AbortSignal): Promise<void>;
   /** The client closes it, in order: called before dispose, and only then. A refusal is told, and closes all the same. */
   release?(signal: AbortSignal): Promise<void>;
 }
@@ -62,6 +66,11 @@ export interface TestbedSource {
   readonly traits: readonly Trait[];
   readonly revert: boolean;
   readonly reboot: boolean;
+  /**
+   * Begins what the next open would have to wait for. Dispose ends what was not used, and waits for that; were this process
+   * killed, it would end by itself.
+   */
+  prepare?(): AsyncDisposable;
   /** Opens a disposable testbed on the current generation. @throws {TestbedError} */
   open(signal: AbortSignal): Promise<Testbed>;
   /** Opens a testbed for writing. Present means: announces `golden-image`. @throws {GoldenRefusal|TestbedError} */

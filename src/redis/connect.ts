@@ -1,4 +1,6 @@
 /** A connection to Redis, whose settings were checked: goldbed's jobs must neither be evicted nor be lost at a restart. */
+import { readFileSync } from 'node:fs';
+import type { ConnectionOptions } from 'node:tls';
 import { Redis } from 'ioredis';
 import { ConfigError } from '../config/config-error.ts';
 import { messageOf, UnavailableError } from '../protocol/errors.ts';
@@ -13,7 +15,16 @@ export type RedisTarget =
       readonly url: string;
       /** Takes a server that may evict or does not persist. */
       readonly allowUnsafe: boolean;
+      /** For rediss://. Paths of PEM files; without `ca` the server's certificate must be known to Node itself. */
+      readonly tls?: RedisTls;
     };
+
+export interface RedisTls {
+  readonly ca?: string;
+  /** The client's own, where the server asks for one. */
+  readonly cert?: string;
+  readonly key?: string;
+}
 
 export interface RedisHandle extends AsyncDisposable {
   readonly client: Redis;
@@ -94,9 +105,25 @@ function makeClient(target: RedisTarget, name: string, limit: number): Redis {
   const client =
     target.kind === 'embedded'
       ? new Redis({ path: target.socketPath, ...options })
-      : new Redis(addressOf(target.url, name), options);
+      : new Redis(addressOf(target.url, name), { ...options, ...tlsOptions(target) });
   client.once('ready', () => (connected = true));
   return client;
+}
+
+/** @throws {ConfigError} a file that cannot be read, or TLS for an address that has none */
+function tlsOptions({ url, tls }: Extract<RedisTarget, { kind: 'url' }>): { tls?: ConnectionOptions } {
+  const files = Object.entries(tls ?? {});
+  if (files.length === 0) return {};
+  if (!/^rediss:/i.test(url)) throw new ConfigError('redis.tls', 'redis.tls: expected a rediss:// address beside it');
+  return { tls: Object.fromEntries(files.map(([name, file]) => [name, readPem(`redis.tls.${name}`, file as string)])) };
+}
+
+function readPem(key: string, file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    throw new ConfigError(key, `${key}: ${messageOf(error)}`);
+  }
 }
 
 /** What ioredis takes: it would make something of any string. @throws {ConfigError} */

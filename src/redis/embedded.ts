@@ -13,6 +13,7 @@ import { flock } from '../exec/flock.ts';
 import { identityOf, isAlive, processIdentitySchema, type ProcessIdentity } from '../exec/process-identity.ts';
 import { UnavailableError } from '../protocol/errors.ts';
 import { within } from '../exec/patience.ts';
+import { noteCleanEnd } from './mend-log.ts';
 import { look } from './ping.ts';
 import { binaryFolders, ensureServer, type ServerPlace } from './server-process.ts';
 
@@ -75,7 +76,9 @@ async function release(place: ServerPlace, users: string, me: string, lockFile: 
   for (const name of await readdir(users)) {
     if (await isInUse(path.join(users, name))) return;
   }
-  if ((await look(place.socket)) !== 'gone') await shutDown(place);
+  if ((await look(place.socket)) === 'gone') return;
+  await shutDown(place);
+  await noteCleanEnd(place.folder);
 }
 
 /** Removes the files of users that are dead. */

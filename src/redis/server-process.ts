@@ -13,6 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { isExecutable } from '../exec/executable.ts';
 import { cleanEnvironment, ended, start } from '../exec/run.ts';
 import { UnavailableError } from '../protocol/errors.ts';
+import { mendLog } from './mend-log.ts';
 import { look } from './ping.ts';
 
 export interface ServerPlace {
@@ -71,6 +72,7 @@ async function startUnlessAlive(place: ServerPlace, folders: readonly string[]):
   const alive = await open(place.alive, 'a', 0o600);
   try {
     if (!(await lockOpenFile(alive.fd))) return undefined;
+    await mendLog(place.folder, binary.program);
     return startServer(place, binary, alive.fd);
   } finally {
     await alive.close(); // the server has its own descriptor of the same open file, and so the lock

@@ -3,11 +3,12 @@
  * (what it made), `input/` (what it was given, removed at the end) and `result.json`.
  */
 import { createWriteStream, type WriteStream } from 'node:fs';
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { once } from 'node:events';
 import { takeFile } from '../artifacts/store.ts';
 import type { State } from '../config/state.ts';
+import { writeWhole } from '../exec/durable.ts';
 import type { Artifact } from '../protocol/job-request.ts';
 import type { Outcome } from '../protocol/outcome.ts';
 
@@ -21,7 +22,8 @@ export interface AttemptFolder extends AsyncDisposable {
   takeInputs(files: readonly Artifact[], main: string, store: string): Promise<string>;
   /** Plain names in `artifacts/`, sorted. */
   listArtifacts(): Promise<string[]>;
-  writeResult(result: Outcome | { readonly error: string }): Promise<void>;
+  /** In one step: whoever reads it finds all of it, or nothing. */
+  writeResult(result: Outcome | { readonly error: string }): void;
 }
 
 /** Where the attempts of a run are. */
@@ -29,14 +31,24 @@ export function runFolder(state: Pick<State, 'jobs'>, runId: string): string {
   return path.join(state.jobs, runId);
 }
 
-/** A fresh folder; what a lost attempt of the same number left is removed first. */
+/** A fresh folder, of the first number from `atLeast` that this host has not had: an earlier attempt may still run here. */
 export async function openAttemptFolder(
   state: Pick<State, 'jobs'>,
   runId: string,
-  attempt: number,
+  atLeast: number,
 ): Promise<AttemptFolder> {
-  const folder = path.join(runFolder(state, runId), String(attempt));
-  await rm(folder, { recursive: true, force: true });
+  const { folder, attempt } = await makeFolder(runFolder(state, runId), atLeast);
+  return folderAt(folder, attempt);
+}
+
+/** For a part of an attempt that has its own log and artifacts. */
+export async function openSubfolder(of: AttemptFolder, name: string): Promise<AttemptFolder> {
+  const folder = path.join(of.path, name);
+  await mkdir(folder, { mode: 0o755 });
+  return folderAt(folder, of.attempt);
+}
+
+async function folderAt(folder: string, attempt: number): Promise<AttemptFolder> {
   const artifacts = path.join(folder, 'artifacts');
   const input = path.join(folder, 'input');
   for (const made of [artifacts, input]) await mkdir(made, { recursive: true, mode: 0o755 });
@@ -53,7 +65,8 @@ export async function openAttemptFolder(
       return path.join(input, main);
     },
     listArtifacts: async () => (await readdir(artifacts)).toSorted(),
-    writeResult: (result) => writeFile(path.join(folder, 'result.json'), `${JSON.stringify(result, null, 2)}\n`),
+    // whole, but not brought to disk: the record is Redis', and until it is told the journal's
+    writeResult: (result) => writeWhole(path.join(folder, 'result.json'), `${JSON.stringify(result, null, 2)}\n`),
     async [Symbol.asyncDispose]() {
       if (!log.closed) {
         log.end();
@@ -62,4 +75,17 @@ export async function openAttemptFolder(
       await rm(input, { recursive: true, force: true });
     },
   };
+}
+
+async function makeFolder(parent: string, atLeast: number): Promise<{ folder: string; attempt: number }> {
+  await mkdir(parent, { recursive: true, mode: 0o755 });
+  for (let attempt = atLeast; ; attempt += 1) {
+    const folder = path.join(parent, String(attempt));
+    try {
+      await mkdir(folder, { mode: 0o755 });
+      return { folder, attempt };
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+    }
+  }
 }

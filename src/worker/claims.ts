@@ -1,48 +1,29 @@
 /**
- * Claiming jobs: the one file of the worker that touches BullMQ. Jobs are fetched by hand, without blocking, on one
- * connection for all queues; BullMQ then renews nothing by itself (renewal.ts does).
+ * Claiming jobs. They are fetched by hand, without blocking, on one connection for all queues; BullMQ then renews nothing
+ * by itself (renewal.ts does), and looks for nothing that was lost (coordinator.ts does).
  */
 import { randomUUID } from 'node:crypto';
-import {
-  createRedisBackend,
-  ErrorCode,
-  Job,
-  UnrecoverableError,
-  Worker,
-  type BackendFactory,
-  type RedisQueueBackend,
-} from 'bullmq';
-import { LeaseLost } from '../protocol/errors.ts';
-import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
-import type { Nudge } from '../protocol/nudge.ts';
+import { createRedisBackend, Job, Worker, type BackendFactory, type RedisQueueBackend } from 'bullmq';
+import { failureError } from '../protocol/failure.ts';
 import type { RoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge } from '../redis/nudges.ts';
-import type { Journal } from './journal.ts';
-
-/** Milliseconds for which a claim holds without renewal. */
-export const lockDuration = 600_000;
+import { advanceTime } from '../redis/fair.ts';
+import { heldJobs } from '../redis/held.ts';
+import { persist } from '../redis/persist.ts';
+import { announceWork, readyKeys, settleReady } from '../redis/ready.ts';
+import { claimedJob, isLockLost, whileOurs, type Claimed, type Token } from './claimed.ts';
+import type { Ended, Journal } from './journal.ts';
+import { lockDuration, renewLock, takeLock } from './lock.ts';
 
 /** Milliseconds before a failed attempt is tried again; the producer gives jobs the same (retryDelay in enqueue.ts). */
 const retrySoon = 2_000;
 
-/** Milliseconds between two looks for claims whose lock ran out; per queue, whatever the number of workers. */
-const usualStalledCheck = 60_000;
+/** Times that a job may be lost with its worker: one that kills whoever runs it must not go round for ever. */
+const lostBudget = 5;
 
-export interface Claimed {
-  readonly runId: string;
-  readonly key: RoutingKey;
-  /** Whatever somebody put into the queue. */
-  readonly data: unknown;
-  /** Milliseconds since the epoch. */
-  readonly submitted: number;
-  /** False when the claim is lost. Waits while Redis is away. */
-  renew(): Promise<boolean>;
-  /** Each of these ends the claim, and waits while Redis is away. @throws {LeaseLost} when it was not ours any more */
-  complete(outcome: Outcome): Promise<void>;
-  fail(error: Error, how: { retry: boolean }): Promise<void>;
-  giveBack(): Promise<void>;
-}
+/** Of the job's own hash; BullMQ leaves fields that it does not know. */
+const lostField = 'goldbed:lost';
 
 export class Claims implements AsyncDisposable {
   readonly #redis: RedisHandle;
@@ -50,22 +31,36 @@ export class Claims implements AsyncDisposable {
   readonly #workers = new Map<RoutingKey, Worker>();
   /** Journalled tokens for the next claim: the last one came back empty, or failed. */
   readonly #spare = new Map<RoutingKey, Token>();
-  #due: number | undefined;
+  /** When a job that failed here is to be tried again, by its queue; ms since the epoch. */
+  readonly #due = new Map<RoutingKey, number>();
+  /** Tokens in use: those of the running jobs, and of claims under way. */
+  readonly #live = new Set<string>();
   /** How often the connection was made: anew after each time it broke. */
   #connections = 0;
-  readonly #onReady = (): void => void (this.#connections += 1);
-  readonly #stalledCheck: number;
+  readonly #onReady = (): void => {
+    this.#connections += 1;
+    void this.#reconcile().catch(() => {}); // broken again: there will be another time
+  };
 
-  constructor(redis: RedisHandle, journal: Journal, { stalledCheck = usualStalledCheck } = {}) {
+  constructor(redis: RedisHandle, journal: Journal) {
     this.#redis = redis;
     this.#journal = journal;
-    this.#stalledCheck = stalledCheck;
     redis.client.on('ready', this.#onReady);
   }
 
   /** The time (ms since the epoch) at which a job that failed here is to be tried again. */
   nextDue(): number | undefined {
-    return this.#due !== undefined && this.#due > Date.now() ? this.#due : undefined;
+    const now = Date.now();
+    const times = [...this.#due.values()].filter((time) => time > now);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  /** The queues in which something may wait now. */
+  async ready(): Promise<RoutingKey[]> {
+    const now = Date.now();
+    const due = [...this.#due].filter(([, time]) => time <= now).map(([key]) => key);
+    for (const key of due) this.#due.delete(key);
+    return [...new Set([...(await readyKeys(this.#redis)), ...due])];
   }
 
   /** Undefined when nothing waits there. */
@@ -77,26 +72,68 @@ export class Claims implements AsyncDisposable {
     const connection = this.#connections;
     const job = await this.#fetch(worker, key, token);
     // ioredis sends again what was under way when the connection broke: the first time may have taken a job, too
-    if (unsure || connection !== this.#connections) await this.#giveBackHeld(key, token.text, job?.id);
+    if (unsure || connection !== this.#connections) {
+      await persist(this.#redis, () => this.#giveBackHeld(key, token.text, job?.id));
+    }
     if (job === undefined) {
       this.#spare.set(key, token);
+      await settleReady(this.#redis, key);
       return undefined;
     }
-    const claimed = this.#claimed(job, key, token);
-    if (!job.deferredFailure) return claimed;
-    // BullMQ hands out a job that was lost too often once more, with the verdict in this field
-    await claimed.fail(new Error(job.deferredFailure), { retry: false });
+    void advanceTime(this.#redis, key, job.priority).catch(() => {}); // a little less fair, and no more
+    const claimed = claimedJob(this.#redis, job, key, token, () => this.#due.set(key, Date.now() + retrySoon + 50));
+    const lost = await persist(this.#redis, () => this.#timesLost(key, job));
+    if (lost < lostBudget) return claimed;
+    const message = `its worker died or fell silent ${lost} times while it ran`;
+    await claimed.fail(failureError({ class: 'lost', message }, undefined), { retry: false });
     return this.claim(key);
   }
 
+  /** Lets a job that was left be claimed at once; it may be waiting already. */
+  async promote(key: RoutingKey, runId: string): Promise<void> {
+    try {
+      await this.#workerOf(key).backend.promote(runId);
+    } catch (error) {
+      if (!isLockLost(error)) throw error;
+    }
+    await announceWork(this.#redis, key);
+  }
+
   /** Puts back what a dead worker's token holds. @returns the run ids */
-  giveBackToken(key: RoutingKey, token: string): Promise<string[]> {
-    return this.#giveBackHeld(key, token, undefined);
+  async giveBackToken(key: RoutingKey, token: string): Promise<string[]> {
+    const given = await this.#giveBackHeld(key, token, undefined);
+    for (const id of given) await this.#redis.client.hincrby(this.#job(key, id), lostField, 1);
+    return given;
+  }
+
+  /** Puts back a claimed job that nobody holds a lock on. @returns false when somebody does, or it has ended */
+  async giveBackUnlocked(key: RoutingKey, id: string): Promise<boolean> {
+    const token = `lost.${randomUUID()}`;
+    const given = (await takeLock(this.#redis, key, id, token)) && (await this.#giveBack(key, id, token));
+    if (given) await this.#redis.client.hincrby(this.#job(key, id), lostField, 1);
+    return given;
+  }
+
+  /** Tells Redis what a dead worker did not come to tell. @returns whether it counts: the job was its own still */
+  async completeFor(key: RoutingKey, token: string, { runId, attempt, outcome }: Ended): Promise<boolean> {
+    const job = await Job.fromId(this.#workerOf(key), runId);
+    if (job === undefined) return false;
+    try {
+      await whileOurs(
+        () => job.moveToCompleted(outcome, token, false),
+        () => renewLock(this.#redis, key, { id: runId, attempt }, token),
+      );
+    } catch (error) {
+      if (isLockLost(error)) return false;
+      throw error;
+    }
+    await nudge(this.#redis, { ended: runId }).catch(() => {});
+    return true;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#redis.client.off('ready', this.#onReady);
-    for (const token of this.#spare.values()) if (!token.unsure) await token.strike();
+    for (const token of this.#spare.values()) if (!token.unsure) await token.entry.strike();
     this.#spare.clear();
     for (const worker of this.#workers.values()) await worker.close(true);
   }
@@ -109,8 +146,10 @@ export class Claims implements AsyncDisposable {
       return job;
     } catch (error) {
       // what is no JSON is found out after the claim: the job is ours, though BullMQ cannot show it to us
-      const [id] = error instanceof SyntaxError ? await this.#heldBy(key, token.text) : [];
-      if (id !== undefined) return this.#readUnreadable(worker, key, id);
+      if (error instanceof SyntaxError) {
+        const [id] = await persist(this.#redis, () => this.#heldBy(key, token.text));
+        if (id !== undefined) return persist(this.#redis, () => this.#readUnreadable(worker, key, id));
+      }
       this.#spare.set(key, token);
       throw error;
     }
@@ -118,7 +157,7 @@ export class Claims implements AsyncDisposable {
 
   /** Writes the entry of another program so that it can be read, as the string that it is: it fails like any bad request. */
   async #readUnreadable(worker: Worker, key: RoutingKey, id: string): Promise<Job | undefined> {
-    const job = `${this.#redis.keys.queues}:${key}:${id}`;
+    const job = this.#job(key, id);
     const [data, opts] = await this.#redis.client.hmget(job, 'data', 'opts');
     await this.#redis.client.hset(job, {
       data: isJson(data) ? data : JSON.stringify(data ?? null),
@@ -127,107 +166,84 @@ export class Claims implements AsyncDisposable {
     return Job.fromId(worker, id);
   }
 
+  #job(key: RoutingKey, id: string): string {
+    return `${this.#redis.keys.queues}:${key}:${id}`;
+  }
+
+  async #timesLost(key: RoutingKey, { id, attemptsStarted }: Job): Promise<number> {
+    if (attemptsStarted <= lostBudget) return 0;
+    return Number(await this.#redis.client.hget(this.#job(key, String(id)), lostField));
+  }
+
   async #giveBackHeld(key: RoutingKey, token: string, but: string | undefined): Promise<string[]> {
     const given: string[] = [];
     for (const id of await this.#heldBy(key, token)) {
-      if (id === but) continue;
-      try {
-        await this.#workerOf(key).backend.moveJobFromActiveToWait(id, token);
-      } catch (error) {
-        if (isLockLost(error)) continue; // ran out in this moment: the look for those finds it
-        throw error;
-      }
-      await tell(this.#redis, { enqueued: key });
-      given.push(id);
+      if (id !== but && (await this.#giveBack(key, id, token))) given.push(id);
     }
     return given;
   }
 
-  async #heldBy(key: RoutingKey, token: string): Promise<string[]> {
-    const queue = `${this.#redis.keys.queues}:${key}`;
-    const active = await this.#redis.client.lrange(`${queue}:active`, 0, -1);
-    if (active.length === 0) return [];
-    const locks = await this.#redis.client.mget(active.map((id) => `${queue}:${id}:lock`));
-    return active.filter((_, index) => locks[index] === token);
+  /** @returns false when it is not the token's any more */
+  async #giveBack(key: RoutingKey, id: string, token: string): Promise<boolean> {
+    try {
+      await this.#workerOf(key).backend.moveJobFromActiveToWait(id, token);
+    } catch (error) {
+      if (isLockLost(error)) return false;
+      throw error;
+    }
+    await announceWork(this.#redis, key).catch(() => {}); // the coordinator finds it
+    return true;
   }
 
-  #claimed(job: Job, key: RoutingKey, token: Token): Claimed {
-    const runId = String(job.id);
-    const settle = async (end: () => Promise<unknown>, said: Nudge = { ended: runId }): Promise<void> => {
-      try {
-        await end();
-      } catch (error) {
-        if (!isLockLost(error)) throw error; // it is still ours, and the journal says so
-        await token.strike();
-        throw new LeaseLost(`${runId}: the claim was lost`, { cause: error });
+  /**
+   * A server that came back may have lost its last writes: then a job that has ended here is held by us again, and would be
+   * for ever, because we live. It goes back to the queue.
+   */
+  async #reconcile(): Promise<void> {
+    for (const key of this.#workers.keys()) {
+      for (const { token } of await heldJobs(this.#redis, key)) {
+        const ours = token?.startsWith(`${this.#journal.incarnation}.`) === true;
+        if (ours && !this.#live.has(token)) await this.#giveBackHeld(key, token, undefined);
       }
-      await token.strike();
-      await tell(this.#redis, said);
-    };
-    return {
-      runId,
-      key,
-      data: job.data,
-      submitted: job.timestamp,
-      renew: async () => (await job.extendLock(token.text, lockDuration)) === 1,
-      complete: (outcome) => settle(() => job.moveToCompleted(outcomeSchema.parse(outcome), token.text, false)),
-      fail: (error, { retry }) =>
-        settle(async () => {
-          if (retry) this.#due = Date.now() + retrySoon + 50;
-          await job.moveToFailed(retry ? error : unrecoverable(error), token.text, false);
-        }),
-      giveBack: () => settle(() => job.moveToWait(token.text), { enqueued: key }),
-    };
+    }
+  }
+
+  async #heldBy(key: RoutingKey, token: string): Promise<string[]> {
+    const held = await heldJobs(this.#redis, key);
+    return held.filter((job) => job.token === token).map(({ id }) => id);
   }
 
   async #newToken(key: RoutingKey): Promise<Token> {
-    const text = `${this.#journal.incarnation}.${randomUUID()}`;
-    return { text, unsure: false, strike: await this.#journal.write({ key, token: text }) };
+    const text = tokenOf(this.#journal.incarnation);
+    const entry = await this.#journal.write({ key, token: text });
+    this.#live.add(text);
+    const strike = (): Promise<void> => {
+      this.#live.delete(text);
+      return entry.strike();
+    };
+    return { text, unsure: false, entry: { ...entry, strike } };
   }
 
   #workerOf(key: RoutingKey): Worker {
     const known = this.#workers.get(key);
     if (known !== undefined) return known;
-    const options = {
-      connection: this.#redis.client,
-      prefix: this.#redis.keys.queues,
-      autorun: false,
-      lockDuration,
-      stalledInterval: this.#stalledCheck,
-      maxStalledCount: 100, // cumulative over a job's life, and a job may run for ten hours
-    };
+    const connection = this.#redis.client;
+    const options = { connection, prefix: this.#redis.keys.queues, autorun: false, lockDuration };
     const worker = new Worker(key, undefined, options, withoutBlocking);
     worker.on('error', () => {}); // each command hears of it by itself
-    // a host that never comes back gives nothing back: what it held returns when its lock has run out, by this alone
-    worker.on('stalled', () => void tell(this.#redis, { enqueued: key }));
-    void worker.startStalledCheckTimer();
     this.#workers.set(key, worker);
     return worker;
   }
 }
 
-interface Token {
-  readonly text: string;
-  /** Its last claim was not answered: it may hold a job, and must not leave the journal before that is known. */
-  unsure: boolean;
-  /** Strikes it out of the journal. */
-  strike(): Promise<void>;
+/** A worker's tokens begin with its incarnation: who holds a job can be told from its lock. */
+function tokenOf(incarnation: string): string {
+  return `${incarnation}.${randomUUID()}`;
 }
 
 /** Without this each Worker opens a blocking connection of its own. */
 const withoutBlocking: BackendFactory<RedisQueueBackend> = (name, options) =>
   createRedisBackend(name, options, { withBlockingConnection: false });
-
-function unrecoverable(error: Error): Error {
-  const final = new UnrecoverableError(error.message);
-  if (error.stack !== undefined) final.stack = error.stack;
-  return final;
-}
-
-/** Nobody may hear it, and what it tells can be found by looking: it is no reason to fail. */
-function tell(redis: RedisHandle, said: Nudge): Promise<void> {
-  return nudge(redis, said).catch(() => {});
-}
 
 function isJson(text: string | null | undefined): text is string {
   try {
@@ -236,11 +252,4 @@ function isJson(text: string | null | undefined): text is string {
   } catch {
     return false;
   }
-}
-
-/** BullMQ's own word for it, a number on the error (finished-errors.js of 6.7). */
-function isLockLost(error: unknown): boolean {
-  const { JobNotExist, JobLockNotExist, JobNotInState, JobLockMismatch } = ErrorCode;
-  const lost: unknown[] = [JobNotExist, JobLockNotExist, JobNotInState, JobLockMismatch];
-  return error instanceof Error && 'code' in error && lost.includes(error.code);
 }

@@ -1,14 +1,21 @@
 /** What a job's run needs of this host; made by the root, so that `run-job` knows no Redis and no environment. */
 import type { State } from '../config/state.ts';
+import type { CreateTools } from '../golden/index.ts';
 import type { BackendChoice } from '../protocol/job-request.ts';
 import type { GenerationRef } from '../protocol/image.ts';
 import type { Channel } from '../protocol/testbed.ts';
 
 /** An image on a backend of this host, for one job. */
+/** Looks at a generation before it is published. @returns names of what passed @throws {GoldenRefusal} what did not */
+export type CandidateCheck = (candidate: OpenedImage, signal: AbortSignal) => Promise<string[]>;
+
 export interface OpenedImage extends AsyncDisposable {
   readonly image: string;
-  /** Starts a server on it, which ends with the signal. One at a time. @param log gets lines of diagnostics */
-  start(log: (line: string) => void, signal: AbortSignal): Promise<Channel>;
+  /**
+   * Starts a server on it, which ends with the signal. One at a time. @param log gets lines of diagnostics
+   * @param check what a golden session commits must pass it
+   */
+  start(log: (line: string) => void, signal: AbortSignal, check?: CandidateCheck): Promise<Channel>;
   /** The generation that is pinned for the whole job; none where only an external server knows what it opens. */
   readonly generation?: GenerationRef;
   readonly backend: string;
@@ -25,10 +32,21 @@ export interface Host {
   readonly socketFolder: string;
   /** Absolute path of `goldbed-virt`. */
   readonly virtProgram: string;
+  /** Debian's own programs, by absolute path. */
+  readonly clients: { readonly sbuild: string; readonly autopkgtest: string };
   /** Megabytes that must be free in the state folder before a job starts. */
   readonly minFreeDisk: number;
   /** Generations of an image that stay when a new one is published; pinned ones always do. */
-  readonly keepGenerations: number;
+  keepGenerations(image: string): number;
   /** Pins the current generation. @throws {UsageError} unknown image @throws {TestbedError} backend unavailable */
   openImage(image: string, backend: BackendChoice, job: { runId: string; kind: string }): Promise<OpenedImage>;
+  /** What making a generation of an image anew needs. @throws {TestbedError} no backend works here */
+  makingTools(
+    image: string,
+    runId: string,
+    log: (line: string) => void,
+    check: CandidateCheck | undefined,
+  ): Promise<CreateTools>;
+  /** What the host's configuration wants to be built and tested before a generation of an image is published. */
+  canaryOf(image: string): string | undefined;
 }

@@ -1,6 +1,7 @@
 /**
  * What a worker has claimed, on its host's disk: a token is written down before it is used for a claim, so that whatever
- * kills the worker, the next one on this host finds the jobs that the token holds and gives them back at once.
+ * kills the worker, the next one on this host finds the jobs that the token holds and gives them back at once. The outcome
+ * of a job is written down before it is told to Redis: it is not lost, and the job not run again, if the telling failed.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
@@ -9,17 +10,31 @@ import * as z from 'zod';
 import type { State } from '../config/state.ts';
 import { flock, type FileLock } from '../exec/flock.ts';
 import { identityOf, isAlive, processIdentitySchema } from '../exec/process-identity.ts';
+import { outcomeSchema } from '../protocol/outcome.ts';
 
-const entrySchema = z.strictObject({ key: z.string(), token: z.string() });
+const entrySchema = z.strictObject({
+  key: z.string(),
+  token: z.string(),
+  /** How the job that the token holds has ended: still to be told to Redis. */
+  ended: z.strictObject({ runId: z.string(), attempt: z.number().int(), outcome: outcomeSchema }).optional(),
+});
 export type JournalEntry = z.infer<typeof entrySchema>;
+export type Ended = NonNullable<JournalEntry['ended']>;
+
+/** One entry of a running worker's journal. */
+export interface WrittenEntry {
+  /** On disk when it returns. */
+  end(ended: Ended): Promise<void>;
+  strike(): Promise<void>;
+}
 
 export interface Journal extends AsyncDisposable {
   /** Names this run of the worker; part of its tokens. */
   readonly incarnation: string;
   /** Private (0700), and gone with the journal: for the sockets of sessions, too. */
   readonly folder: string;
-  /** On disk when it returns. @returns how to strike it out */
-  write(entry: JournalEntry): Promise<() => Promise<void>>;
+  /** On disk when it returns. */
+  write(entry: JournalEntry): Promise<WrittenEntry>;
 }
 
 /** Disposing leaves a journal with claims that were not settled to the next worker. */
@@ -40,9 +55,16 @@ export async function openJournal(state: Pick<State, 'workers'>): Promise<Journa
       await writeSynced(file, JSON.stringify(entry));
       let struck: Promise<void> | undefined;
       unsettled += 1;
-      return () => {
-        if (struck === undefined) unsettled -= 1;
-        return (struck ??= rm(file, { force: true }));
+      return {
+        async end(ended) {
+          const beside = path.join(folder, `ending-${randomUUID()}.json`);
+          await writeSynced(beside, JSON.stringify({ ...entry, ended }));
+          await rename(beside, file);
+        },
+        strike() {
+          if (struck === undefined) unsettled -= 1;
+          return (struck ??= rm(file, { force: true }));
+        },
       };
     },
     async [Symbol.asyncDispose]() {

@@ -3,13 +3,14 @@
  * a nudge, a freed slot, a due retry or the sweep; nudges may be lost, the sweep finds what they would have told.
  */
 import type { RoutingKey } from '../protocol/routing.ts';
-import type { Claimed, Claims } from './claims.ts';
+import type { Claimed } from './claimed.ts';
+import type { Claims } from './claims.ts';
 import type { Log } from './handle.ts';
 import type { Slot, Slots } from './slots.ts';
 
 export interface LoopOptions {
   readonly slots: Slots;
-  readonly claims: Pick<Claims, 'claim' | 'nextDue'>;
+  readonly claims: Pick<Claims, 'claim' | 'nextDue' | 'ready'>;
   /** Routing keys that this host offers now; asked anew at each round. */
   readonly offers: () => Promise<readonly RoutingKey[]>;
   /** Takes the job to its end; never rejects. */
@@ -56,10 +57,11 @@ async function runInSlot(slot: Slot, claimed: Claimed, options: LoopOptions): Pr
   await options.run(claimed);
 }
 
-/** Tries the offered keys in turn, beginning with another each time, so that a busy key does not starve the others. */
+/** Tries the ready keys that are offered, beginning with another each time, so that a busy key does not starve the others. */
 async function claimNext({ claims, offers, log }: LoopOptions, turn: number): Promise<Claimed | undefined> {
   try {
-    const keys = await offers();
+    const offered = new Set(await offers());
+    const keys = (await claims.ready()).filter((key) => offered.has(key));
     for (let i = 0; i < keys.length; i += 1) {
       const key = keys[(turn + i) % keys.length];
       const claimed = key === undefined ? undefined : await claims.claim(key);

@@ -1,36 +1,68 @@
 /** The worker's heartbeat: a member of the sorted set of workers, scored by the time until which it counts. */
 import type { Redis } from 'ioredis';
-import { presenceTtl, type Presence } from '../protocol/presence.ts';
+import type { Presence } from '../protocol/presence.ts';
 import type { RedisKeys } from '../protocol/routing.ts';
+import { fleetTimes } from './fleet-times.ts';
 
 export interface Announced extends AsyncDisposable {
-  /** Says it again now, with the images that the host has by now. */
-  update(images: readonly string[]): Promise<void>;
+  /** Says it again now. */
+  update(): Promise<void>;
 }
 
-export async function announce(redis: Redis, keys: RedisKeys, presence: Presence): Promise<Announced> {
-  const member = `${presence.host}/${presence.pid}-${presence.started}`;
-  let current = presence;
-  const beat = async (): Promise<void> => {
-    const [seconds] = await redis.time();
-    const until = Number(seconds) * 1000 + presenceTtl;
+/** @param describe asked anew at each beat @param times milliseconds between beats, and for which one counts */
+export async function announce(
+  redis: Redis,
+  keys: RedisKeys,
+  describe: () => Presence | Promise<Presence>,
+  times: { readonly beat: number; readonly alive: number } = fleetTimes(),
+): Promise<Announced> {
+  const first = await describe();
+  const member = `${first.host}/${first.incarnation}`;
+  const beat = async (current: Presence): Promise<void> => {
+    const until = (await redisTime(redis)) + times.alive;
     await redis
       .multi()
       .zadd(keys.workers, until, member)
       .hset(keys.workerDetails, member, JSON.stringify(current))
       .exec();
   };
-  await beat();
+  await beat(first);
+  let last = first;
+  const again = async (): Promise<void> => {
+    last = await Promise.resolve(describe()).catch(() => last); // that it lives is more important than what it says
+    await beat(last);
+  };
   // a missed beat is not an error: the next one, or the end of the worker, tells
-  const timer = setInterval(() => void beat().catch(() => {}), presenceTtl / 3);
+  const timer = setInterval(() => void again().catch(() => {}), times.beat);
   return {
-    async update(images) {
-      current = { ...current, images: [...images] };
-      await beat();
-    },
+    update: again,
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
       await redis.multi().zrem(keys.workers, member).hdel(keys.workerDetails, member).exec();
     },
   };
+}
+
+/** The incarnations whose heartbeat counts. */
+export async function liveIncarnations(redis: Redis, keys: RedisKeys): Promise<ReadonlySet<string>> {
+  const members = await redis.zrangebyscore(keys.workers, await redisTime(redis), '+inf');
+  return new Set(members.map((member) => member.slice(member.lastIndexOf('/') + 1)));
+}
+
+/** Takes out workers that have been silent for so many milliseconds. */
+export async function forgetSilent(redis: Redis, keys: RedisKeys, silent: number): Promise<void> {
+  const before = (await redisTime(redis)) - silent;
+  const members = await redis.zrangebyscore(keys.workers, '-inf', before);
+  if (members.length === 0) return;
+  await redis
+    .multi()
+    .zrem(keys.workers, ...members)
+    .hdel(keys.workerDetails, ...members)
+    .exec();
+}
+
+/** Milliseconds since the epoch, by Redis's clock: hosts may differ. */
+export async function redisTime(redis: Redis): Promise<number> {
+  const [seconds, micros] = await redis.time();
+  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
 }

@@ -1,4 +1,7 @@
-/** At a worker's start: what dead workers of this host left. Their jobs go back to the queue, their testbeds go away. */
+/**
+ * At a worker's start: what dead workers of this host left. Outcomes that they did not come to tell are told, their other
+ * jobs go back to the queue, their testbeds go away.
+ */
 import type { State } from '../config/state.ts';
 import { emptyTrash } from '../exec/trash.ts';
 import type { Claims } from './claims.ts';
@@ -7,7 +10,7 @@ import { takeDeadIncarnations } from './journal.ts';
 
 export async function recover(
   state: State,
-  claims: Pick<Claims, 'giveBackToken'>,
+  claims: Pick<Claims, 'giveBackToken' | 'completeFor'>,
   reapers: readonly (() => Promise<readonly string[]>)[],
   log: Log,
 ): Promise<void> {
@@ -16,7 +19,10 @@ export async function recover(
   }
   await emptyTrash(state.trash);
   for (const dead of await takeDeadIncarnations(state)) {
-    for (const { key, token } of dead.claims) {
+    for (const { key, token, ended } of dead.claims) {
+      if (ended !== undefined && (await claims.completeFor(key, token, ended))) {
+        log(`${ended.runId}: ended before its worker died; its outcome is recorded now`);
+      }
       for (const runId of await claims.giveBackToken(key, token)) log(`${runId}: given back, its worker had died`);
     }
     await dead.forget();

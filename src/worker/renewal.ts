@@ -1,12 +1,13 @@
 /**
  * Keeps a claim alive while its job runs, and turns everything that must stop the job into its one signal: a lost claim, a
- * cancel, a shutdown. While Redis is away nothing is known to be lost; a deadline on the local clock, counted from the
- * last successful renewal, then ends the job before another host may have begun it.
+ * cancel, a shutdown. While Redis is away nothing is known to be lost, and the job goes on: if Redis itself was away, the
+ * claim is had again (lock.ts); if only we were cut off, another host may run the job by now, but one result counts. The
+ * deadline on the local clock, counted from the last successful renewal, bounds what may be spent in vain.
  */
 import { Interruption, LeaseLost } from '../protocol/errors.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import type { Nudges } from '../redis/nudges.ts';
-import { lockDuration, type Claimed } from './claims.ts';
+import type { Claimed } from './claimed.ts';
 
 export interface Renewal extends Disposable {
   /** Its reason is an Interruption or LeaseLost. */
@@ -20,7 +21,7 @@ export interface RenewalTimes {
   readonly deadline: number;
 }
 
-const usual: RenewalTimes = { every: 30_000, deadline: lockDuration * 0.9 };
+const usual: RenewalTimes = { every: 30_000, deadline: 3 * 3_600_000 };
 
 /** @param shutdown gives the job back when it fires */
 export function keepRenewed(

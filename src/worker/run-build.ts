@@ -27,7 +27,7 @@ export async function runBuild(request: BuildRequest, job: JobContext, signal: A
   const said = new Map<string, string>();
   const session = await job.serve(signal);
   const argv = [
-    ...['/usr/bin/sbuild', '--chroot-mode=autopkgtest', `--autopkgtest-virt-server=${host.virtProgram}`],
+    ...[host.clients.sbuild, '--chroot-mode=autopkgtest', `--autopkgtest-virt-server=${host.virtProgram}`],
     ...['--autopkgtest-virt-server-opt=attach', `--autopkgtest-virt-server-opt=${session.socketPath}`],
     ...['--nolog', `--dist=${image.suite}`, `--arch=${image.arch}`, `--build-dir=${folder.artifacts}`],
     // the image is what update-golden made it; a build does not upgrade it, and the testbed is thrown away whole

@@ -21,13 +21,23 @@ const statusOf: Readonly<Record<number, string>> = {
   14: 'fail',
 };
 
+type Verdict = Extract<OutcomeResult, { kind: 'build' | 'test' }>;
+
 export async function runTest(request: TestRequest, job: JobContext, signal: AbortSignal): Promise<OutcomeResult> {
+  return testSubjects(await subjectArguments(request.subject, job, signal), job, signal);
+}
+
+/** @param subjects as autopkgtest takes them */
+export async function testSubjects(
+  subjects: readonly string[],
+  job: JobContext,
+  signal: AbortSignal,
+): Promise<Verdict> {
   const { folder, image, host } = job;
   const began = Date.now();
-  const subjects = await subjectArguments(request.subject, job, signal);
   const session = await job.serve(signal);
   const argv = [
-    ...['/usr/bin/autopkgtest', `--output-dir=${folder.artifacts}`, '--setup-commands=apt-get --quiet update'],
+    ...[job.host.clients.autopkgtest, `--output-dir=${folder.artifacts}`, '--setup-commands=apt-get --quiet update'],
     ...[...subjects, '--', host.virtProgram, 'attach', session.socketPath],
   ];
   const exitCode = await runClient(

@@ -1,15 +1,59 @@
-/** An update-golden job: our own client, on the golden verbs. */
-import { collect, updateImage } from '../golden/index.ts';
+/** An update-golden job: our own client, on the golden verbs; or a bootstrap anew. */
+import { collect, updateByReplacing, updateImage } from '../golden/index.ts';
 import { Session } from '../protocol/adt-virt/session.ts';
 import { messageOf, TestbedError, UsageError } from '../protocol/errors.ts';
-import type { UpdateRequest } from '../protocol/job-request.ts';
+import { archiveSource, type UpdateRequest } from '../protocol/job-request.ts';
 import type { OutcomeResult } from '../protocol/outcome.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
+import type { CandidateCheck } from './host.ts';
+import { canaryCheck } from './run-canary.ts';
 import type { JobContext } from './run-job.ts';
 
 export async function runUpdate(request: UpdateRequest, job: JobContext, signal: AbortSignal): Promise<OutcomeResult> {
+  try {
+    const check = checkOf(request, job);
+    const result =
+      request.strategy === 'replace'
+        ? await replace(request, job, check, signal)
+        : await upgrade(request, job, check, signal);
+    if (result.status === 'published') await removeOld(request.image, job, signal);
+    return result;
+  } catch (error) {
+    // somebody else writes, or wrote: the image is fine, and the next attempt works on what is current then
+    if (error instanceof GoldenRefusal)
+      throw new TestbedError('commit', job.image.backend, error.message, { cause: error });
+    throw error;
+  }
+}
+
+/** The canary that was asked for, else that of the host's configuration. */
+function checkOf(request: UpdateRequest, job: JobContext): CandidateCheck | undefined {
+  if (request.canary !== undefined) return canaryCheck(request.canary, job);
+  const word = job.host.canaryOf(request.image);
+  return word === undefined ? undefined : canaryCheck(archiveSource(word), job);
+}
+
+type UpdateResult = Extract<OutcomeResult, { kind: 'update-golden' }>;
+
+async function replace(
+  { image }: UpdateRequest,
+  { runId, host, clock, log }: JobContext,
+  check: CandidateCheck | undefined,
+  signal: AbortSignal,
+): Promise<UpdateResult> {
+  clock.begin('bootstrap');
+  return updateByReplacing(image, await host.makingTools(image, runId, log, check), signal);
+}
+
+async function upgrade(
+  request: Extract<UpdateRequest, { strategy: 'upgrade' }>,
+  job: JobContext,
+  check: CandidateCheck | undefined,
+  signal: AbortSignal,
+): Promise<UpdateResult> {
   const { image, host, folder, clock } = job;
-  const channel = await image.start(job.log, signal);
+  const refusal = listenForRefusal(job.log);
+  const channel = await image.start(refusal.log, signal, check);
   await using session = await Session.start(channel, { backend: image.backend });
   if (!(await session.capabilities()).includes('golden-image')) {
     throw new UsageError(request.backend, `the backend ${image.backend} has no golden image to write`);
@@ -21,26 +65,34 @@ export async function runUpdate(request: UpdateRequest, job: JobContext, signal:
     letters: request.steps,
     by: `job ${job.runId}`,
     job: job.runId,
+    refusal: refusal.said,
     log: (text: string) => void folder.log.write(text),
   };
-  try {
-    const { result, steps } = await updateImage(update, signal);
-    for (const { name, seconds } of steps) clock.add(name, seconds);
-    await session.quit();
-    if (result.status === 'published') await removeOld(request.image, job, signal);
-    return result;
-  } catch (error) {
-    // somebody else writes, or wrote: the image is fine, and the next attempt works on what is current then
-    if (error instanceof GoldenRefusal)
-      throw new TestbedError('commit', image.backend, error.message, { cause: error });
-    throw error;
-  }
+  const { result, steps } = await updateImage(update, signal);
+  for (const { name, seconds } of steps) clock.add(name, seconds);
+  await session.quit();
+  return result;
+}
+
+/** The server tells why on its standard error (server.ts). */
+function listenForRefusal(log: (line: string) => void): {
+  readonly log: (line: string) => void;
+  readonly said: () => string | undefined;
+} {
+  let said: string | undefined;
+  return {
+    log(line) {
+      said = /^goldbed-virt: commit-failed: (.*)$/.exec(line)?.[1] ?? said;
+      log(line);
+    },
+    said: () => said,
+  };
 }
 
 /** What cannot be removed now is found by the next update: the new generation stands. */
 async function removeOld(image: string, { host, log }: JobContext, signal: AbortSignal): Promise<void> {
   try {
-    const removed = await collect(host.state, image, { keep: host.keepGenerations, signal });
+    const removed = await collect(host.state, image, { keep: host.keepGenerations(image), signal });
     if (removed.length > 0) log(`goldbed: removed generations ${removed.join(', ')}`);
   } catch (error) {
     log(`goldbed: cannot remove old generations: ${messageOf(error)}`);

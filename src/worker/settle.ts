@@ -1,5 +1,5 @@
 /** The one switch: what becomes of a job whose run threw. A returned outcome completes the job and never comes here. */
-import { Interruption, LeaseLost, TestbedError, UsageError } from '../protocol/errors.ts';
+import { Interruption, LeaseLost, RefreshFailed, TestbedError, UsageError } from '../protocol/errors.ts';
 
 export type Verdict =
   /** Fails this attempt; runs again while the budget of infrastructure retries lasts. */
@@ -15,6 +15,6 @@ export function judge(error: unknown): Verdict {
   if (error instanceof LeaseLost) return { kind: 'hands-off' };
   if (error instanceof Interruption) return { kind: error.reason === 'shutdown' ? 'give-back' : 'stop' };
   if (error instanceof TestbedError) return { kind: 'retry' };
-  if (error instanceof UsageError) return { kind: 'stop' };
+  if (error instanceof UsageError || error instanceof RefreshFailed) return { kind: 'stop' };
   return { kind: 'stop' }; // our own bug: trying again would only repeat it
 }

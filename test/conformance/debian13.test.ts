@@ -3,12 +3,22 @@ import { existsSync } from 'node:fs';
 import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { stateAt } from '../../src/config/state.ts';
 import { check, run, type Finished } from '../../src/exec/run.ts';
+import { layoutOf } from '../../src/golden/layout.ts';
+import { readHead, readManifest } from '../../src/golden/store.ts';
 import { Session, startChildServer } from '../../src/protocol/adt-virt/index.ts';
 import type { Channel } from '../../src/protocol/testbed.ts';
-import { debian13Env, debian13Image, debian13Unavailable, inDebian13, leftInDebian13 } from './fixtures/debian13.ts';
-import { virtProgram } from './fixtures/goldbed.ts';
+import {
+  debian13Env,
+  debian13Image,
+  debian13State,
+  debian13Unavailable,
+  inDebian13,
+  leftInDebian13,
+} from './fixtures/debian13.ts';
+import { Goldbed, program, virtProgram } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { writeToy } from './fixtures/toy-package.ts';
 import { describeVirtServer } from './vectors/describe-virt-server.ts';
@@ -140,6 +150,57 @@ describeWith('debian13', await debian13Unavailable(), 'Debian 13', () => {
       const reverts = server[0] === 'overlay';
       expect(code, log).toBe(reverts ? 0 : 2);
       expect(summary).toMatch(reverts ? /^smoke +PASS\ncommand1 +PASS\n$/ : /^smoke +SKIP .*\ncommand1 +PASS\n$/);
+    });
+  });
+
+  describe('the stock sbuild-update', () => {
+    const image = 'debian13-bridge';
+    const head = () => readHead(stateAt(debian13State), image);
+    const host = new Goldbed(debian13State);
+
+    beforeAll(async () => {
+      await host.run('image', 'rm', image); // of a run that was killed
+      const layer = path.join(debian13State, 'images', debian13Image, 'generations/1/layer');
+      const made = await host.run('image', 'import', image, layer);
+      expect(made.code, made.stderr).toBe(0);
+    });
+    afterAll(async () => {
+      expect((await host.run('image', 'rm', image)).code).toBe(0);
+    });
+
+    /** Publishes a generation in which a package is out of date, and apt obeys these lines of configuration. */
+    const plant = async (configuration: string): Promise<number> => {
+      await using session = await connect([virtProgram, 'overlay', image]);
+      await session.openGolden();
+      const script =
+        `sed -i '/^Package: hostname$/,/^$/s/^Version: .*/Version: 0.1/' /var/lib/dpkg/status; ` +
+        `printf '%s' "$1" >/etc/apt/apt.conf.d/99planted`;
+      const planted = await inside(...(await session.executeCommand()), '/bin/sh', '-ec', script, 'sh', configuration);
+      expect(planted).toMatchObject({ code: 0 });
+      await session.commitGolden();
+      await session.quit();
+      return (await head()).generation;
+    };
+    const update = (): Promise<Finished> => {
+      const update13 = ['sbuild-update', '--chroot-mode=autopkgtest', '-udcar', 'unstable'];
+      return inside(program, 'golden-update', image, '--', ...update13);
+    };
+
+    test('a good upgrade is published', async () => {
+      const before = await plant('');
+      const updated = await update();
+      expect(updated.code, updated.stderr).toBe(0);
+      expect((await head()).generation).toBe(before + 1);
+      const manifest = await readManifest(layoutOf(stateAt(debian13State), image), before + 1);
+      expect(manifest).not.toMatch(/^hostname\t0\.1\t/m);
+    });
+
+    test('a failing dist-upgrade is discarded, and told', async () => {
+      const before = await plant('DPkg::Pre-Invoke {"echo planted; exit 7";};\n');
+      const updated = await update();
+      expect(updated.stdout + updated.stderr).toContain('planted');
+      expect([updated.code, (await head()).generation]).toEqual([1, before]);
+      expect(updated.stderr).toMatch(/nothing was published: a command failed/);
     });
   });
 

@@ -3,6 +3,8 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import Docker from 'dockerode';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { dockerBackend } from '../../src/backends/docker/index.ts';
+import { stateAt } from '../../src/config/state.ts';
 import { check, run } from '../../src/exec/run.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
@@ -131,12 +133,19 @@ describeWith('docker', dockerUnavailable(), 'docker', () => {
     const auxverb = decodeArgv((await wire.ask('print-execute-command')).slice(3));
     expect((await run([...auxverb, 'dpkg', '--audit'])).code).toBe(0);
     expect(await wire.quit()).toBe(0);
+    const inDocker = new Wire({ ...server(), argv: [virtProgram, 'docker', 'from-docker'] });
+    expect(await inDocker.ask('open')).toMatch(/^ok /);
+    expect(await inDocker.quit()).toBe(0);
+    const tag = String(record['digest']).replace('sha256:', '');
+    expect(await docker('image', 'ls', '--quiet', `goldbed-2:${tag}`)).not.toBe('');
     const missing = await own.run('image', 'import', 'nothing', 'docker:no-such-image');
     expect([missing.code, missing.stderr.trim()]).toEqual([
       64,
       'goldbed: the docker daemon has no image no-such-image: docker pull no-such-image',
     ]);
     expect((await own.run('image', 'rm', 'from-docker')).code).toBe(0);
+    await dockerBackend(stateAt(goldbed.state), { socket: daemon.socket, network: 'host' }).reap();
+    expect(await docker('image', 'ls', '--quiet', `goldbed-2:${tag}`)).toBe(''); // it goes with its generation
     expect(await containers()).toBe('');
   });
 

@@ -1,7 +1,6 @@
 /** Whole jobs by the command line: real sbuild, real autopkgtest, a real image, and what is left when they are killed. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -9,6 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import { overlayBackend } from '../../src/backends/overlay/index.ts';
 import { stateAt } from '../../src/config/state.ts';
 import { Goldbed, goldbedWithImage, testImage } from './fixtures/goldbed.ts';
+import { logSays, sessions, leftovers } from './fixtures/left-behind.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { writeToy } from './fixtures/toy-package.ts';
 
@@ -174,37 +174,3 @@ describeWith('overlay', unavailable, 'jobs', () => {
     expect((await goldbed.run('cancel', given)).code).toBe(0);
   });
 });
-
-/** Until the log of a run's latest attempt has the line; the test's own time limit bounds the wait. */
-async function logSays(goldbed: Goldbed, runId: string, words: string): Promise<void> {
-  const run = path.join(goldbed.state, 'jobs', runId);
-  const latest = (): string => (existsSync(run) ? readdirSync(run).toSorted().at(-1) : undefined) ?? '0';
-  const log = (): string => path.join(run, latest(), 'log');
-  while (!existsSync(log()) || !readFileSync(log(), 'utf8').split('\n').includes(words)) {
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-}
-
-function sessions(state: string): string[] {
-  return readdirSync(path.join(state, 'sessions')).filter((name) => !name.startsWith('.'));
-}
-
-/** Sessions, mounts and processes that belong to the state folder. */
-function leftovers(state: string): string[] {
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .filter((line) => line.split(' ')[4]?.startsWith(state));
-  const processes = readdirSync('/proc')
-    .filter((pid) => /^\d+$/.test(pid))
-    .map((pid) => commandLine(pid))
-    .filter((text) => /overlay-init|overlay-enter|sbuild|autopkgtest/.test(text) && text.includes(state));
-  return [...sessions(state), ...mounts, ...processes];
-}
-
-function commandLine(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-  } catch {
-    return '';
-  }
-}

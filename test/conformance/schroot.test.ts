@@ -15,7 +15,9 @@ import { describeGoldenServer } from './vectors/describe-golden-server.ts';
 import { describeVirtServer, Wire, type ServerUnderTest } from './vectors/describe-virt-server.ts';
 
 const backendOf = (root: string) =>
-  nativeBackends(stateAt(root), { docker: { socket: '/nonexistent' } }).find(({ name }) => name === 'schroot');
+  nativeBackends(stateAt(root), { docker: { socket: '/nonexistent' }, qemu: { memory: 1024, cpus: 1 } }).find(
+    ({ name }) => name === 'schroot',
+  );
 
 describeWith('schroot', await backendOf('/nonexistent')?.unavailable(), 'schroot', () => {
   let goldbed: Goldbed;

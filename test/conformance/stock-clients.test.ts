@@ -11,7 +11,10 @@ import { Goldbed, goldbedWithImage, testImage, virtProgram } from './fixtures/go
 import { describeWith } from './fixtures/requirements.ts';
 import { writeToy } from './fixtures/toy-package.ts';
 
-const backends = nativeBackends(stateAt('/nonexistent'), { docker: { socket: '/nonexistent' } });
+const backends = nativeBackends(stateAt('/nonexistent'), {
+  docker: { socket: '/nonexistent' },
+  qemu: { memory: 1024, cpus: 1 },
+});
 let daemon: DockerDaemon | undefined;
 let state: string;
 let folder: string;
@@ -40,7 +43,8 @@ const environment = (): Record<string, string> => ({
   ...docker(),
 });
 
-for (const backend of backends) {
+// a machine takes other images and half a minute for each start: test/nightly/qemu.test.ts
+for (const backend of backends.filter(({ name }) => name !== 'qemu')) {
   const missing = backend.name === 'docker' ? dockerUnavailable() : await backend.unavailable();
   describeWith(backend.name, missing, `on ${backend.name}`, () => {
     test('sbuild builds a package', async () => {

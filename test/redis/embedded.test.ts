@@ -160,6 +160,40 @@ describe('the embedded server', () => {
     expect(await redis.client.mget('one', 'two')).toEqual(['1', null]);
   });
 
+  test('a file cut short within a transaction: all of it is gone, and nothing of it comes back at a later start', async () => {
+    const kill = async (socketPath: string): Promise<void> => {
+      const pid = Number(await serverPid(socketPath));
+      process.kill(pid, 'SIGKILL');
+      while (serversOf(state).length > 0) await setImmediate();
+    };
+    const written = async (socketPath: string): Promise<string[]> => {
+      await using redis = await connectRedis({ kind: 'embedded', socketPath }, 'test');
+      return (await redis.client.keys('*')).toSorted();
+    };
+    const first = await acquireEmbedded(state, never);
+    {
+      await using redis = await connectRedis({ kind: 'embedded', socketPath: first.socketPath }, 'test');
+      await redis.client.set('before', '1');
+      await redis.client.eval("for i = 1, 9 do redis.call('SET', 'half' .. i, i) end", 0);
+    }
+    await kill(first.socketPath);
+    const folder = path.join(state.redis, 'appendonlydir');
+    const [log = ''] = (await readdir(folder)).filter((name) => name.endsWith('.incr.aof'));
+    const file = path.join(folder, log);
+    await truncate(file, (await stat(file)).size - 100);
+    const second = await acquireEmbedded(state, never);
+    expect(await written(second.socketPath)).toEqual(['before']);
+    {
+      await using redis = await connectRedis({ kind: 'embedded', socketPath: second.socketPath }, 'test');
+      await redis.client.multi().set('after1', '1').set('after2', '1').exec();
+    }
+    await kill(second.socketPath);
+    await using third = await acquireEmbedded(state, never);
+    expect(await written(third.socketPath)).toEqual(['after1', 'after2', 'before']);
+    await first[Symbol.asyncDispose]();
+    await second[Symbol.asyncDispose]();
+  });
+
   test('a file damaged in its middle: the line names the server’s log', async () => {
     const file = await writtenLog();
     await writeFile(file, (await readFile(file, 'latin1')).replace('$3\r\none', '$x\r\none'), 'latin1');

@@ -6,6 +6,7 @@ import { stateAt, type State } from '../../src/config/state.ts';
 import { connectRedis, type RedisHandle } from '../../src/redis/connect.ts';
 import { acquireEmbedded } from '../../src/redis/embedded.ts';
 import type { BuildRequest, JobRequest } from '../../src/protocol/job-request.ts';
+import { presenceSchema, type Presence } from '../../src/protocol/presence.ts';
 import type { Outcome } from '../../src/protocol/outcome.ts';
 
 export interface TestRedis extends AsyncDisposable {
@@ -36,6 +37,11 @@ export async function temporaryState(): Promise<State> {
 
 export function buildRequest(name: string): BuildRequest & JobRequest {
   return { v: 1, kind: 'build', image: 'img', backend: 'any', source: { type: 'archive', package: name } };
+}
+
+export function presenceOf(host: string, incarnation: string, images: string[]): Presence {
+  const identity = { pid: 1, started: '0', bootId: 'x' };
+  return presenceSchema.parse({ host, incarnation, ...identity, slots: 1, images, since: 0 });
 }
 
 export const buildKey = 'build.any.amd64.m.img';

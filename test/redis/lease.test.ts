@@ -37,6 +37,19 @@ test('two contenders: the second waits for the first, and has a greater fence', 
   expect(await showLease(server.redis, 'a')).toBeUndefined();
 });
 
+test('who waits is told, and for no longer than it waits', async () => {
+  const first = await leases({ owner: 'first' }).acquire('w', 0, never);
+  const stop = new AbortController();
+  const asking = leases({ owner: 'second' }).acquire('w', 0, stop.signal);
+  let waiting: readonly { readonly owner: string }[] = [];
+  while (waiting.length === 0) waiting = (await showLease(server.redis, 'w'))?.waiting ?? [];
+  expect(waiting).toMatchObject([{ owner: 'second' }]);
+  stop.abort(new Error('enough'));
+  await expect(asking).rejects.toThrow('enough');
+  expect((await showLease(server.redis, 'w'))?.waiting).toEqual([]);
+  await first[Symbol.asyncDispose]();
+});
+
 test('images do not wait for each other', async () => {
   await using one = await leases({ wait: 0 }).acquire('b', 0, never);
   await using other = await leases({ wait: 0 }).acquire('c', 0, never);

@@ -8,8 +8,9 @@ import { LeaseLost, TestbedError, UsageError } from '../../src/protocol/errors.t
 import { failureError, failureOf } from '../../src/protocol/failure.ts';
 import { enqueue } from '../../src/producer/enqueue.ts';
 import { cancelRun, findRun, listRuns, showRun, waitFor } from '../../src/producer/runs.ts';
-import { nudge, subscribeNudges } from '../../src/redis/nudges.ts';
-import { Claims, type Claimed } from '../../src/worker/claims.ts';
+import { subscribeNudges } from '../../src/redis/nudges.ts';
+import type { Claimed } from '../../src/worker/claimed.ts';
+import { Claims } from '../../src/worker/claims.ts';
 import { openJournal } from '../../src/worker/journal.ts';
 import { recover } from '../../src/worker/recover.ts';
 import { keepRenewed } from '../../src/worker/renewal.ts';
@@ -255,35 +256,6 @@ describe('runs', () => {
     await expect(findRun(server.redis, 'zzz')).rejects.toThrow(/no job with an id that begins with "zzz"/);
     await expect(findRun(server.redis, 'b')).rejects.toThrow(/beginning of several/);
     expect((await listRuns(server.redis))[0]?.id).toBe(runId);
-  });
-});
-
-describe('nudges', () => {
-  test('what another program says on the channel is ignored', async () => {
-    await using nudges = await subscribeNudges(server.redis);
-    const heard: unknown[] = [];
-    const last = new Promise<void>((resolve) => {
-      nudges.listen((said) => {
-        heard.push(said);
-        resolve();
-      });
-    });
-    for (const said of ['', 'hello', '{', '{"enqueued":7}', '{"enqueued":"x","more":1}', 'null', '[]']) {
-      await server.redis.client.publish(server.redis.keys.nudges, said);
-    }
-    await nudge(server.redis, { enqueued: 'well.formed' });
-    await last;
-    expect(heard).toEqual([{ enqueued: 'well.formed' }]);
-  });
-
-  test('are heard again after the connection broke', async () => {
-    await using nudges = await subscribeNudges(server.redis);
-    const heard = new Promise<unknown>((resolve) => void nudges.listen(resolve));
-    await server.redis.client.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
-    let stop = false;
-    void heard.then(() => (stop = true));
-    while (!stop) await nudge(server.redis, { ended: 'x' });
-    expect(await heard).toEqual({ ended: 'x' });
   });
 });
 

@@ -1,6 +1,6 @@
 /** What happens to a claimed job when something is lost on the way: a reply, a lock, a worker, a readable entry. */
 import { once } from 'node:events';
-import { readdir, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Queue } from 'bullmq';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -8,13 +8,15 @@ import { enqueue } from '../../src/producer/enqueue.ts';
 import { showRun } from '../../src/producer/runs.ts';
 import { failureError, failureOf } from '../../src/protocol/failure.ts';
 import { UsageError } from '../../src/protocol/errors.ts';
-import type { Nudge } from '../../src/protocol/nudge.ts';
 import { connectRedis } from '../../src/redis/connect.ts';
 import { acquireEmbedded } from '../../src/redis/embedded.ts';
-import { subscribeNudges } from '../../src/redis/nudges.ts';
-import { Claims, type Claimed } from '../../src/worker/claims.ts';
-import { openJournal, takeDeadIncarnations, type Journal } from '../../src/worker/journal.ts';
+import type { Claimed } from '../../src/worker/claimed.ts';
+import { Claims } from '../../src/worker/claims.ts';
+import { openJournal, takeDeadIncarnations, type Ended, type Journal } from '../../src/worker/journal.ts';
+import { heldJobs } from '../../src/redis/held.ts';
+import { recover } from '../../src/worker/recover.ts';
 import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+import { listenFor } from './listen-for.ts';
 import { startLosingProxy } from './losing-proxy.ts';
 
 const never = new AbortController().signal;
@@ -25,7 +27,7 @@ let claims: Claims;
 beforeEach(async () => {
   server = await startTestRedis();
   journal = await openJournal(server.state);
-  claims = new Claims(server.redis, journal, { stalledCheck: 20 }); // one of a queue's workers looks, whichever
+  claims = new Claims(server.redis, journal);
 });
 afterEach(async () => {
   await claims[Symbol.asyncDispose]();
@@ -45,17 +47,6 @@ async function claim(from: Claims = claims): Promise<Claimed> {
 }
 
 const stateOf = async (runId: string): Promise<string> => (await showRun(server.redis, runId)).state;
-
-/** Until somebody says so on the channel. */
-async function listenFor(wanted: (nudge: Nudge) => boolean): Promise<{ readonly heard: Promise<void> }> {
-  const nudges = await subscribeNudges(server.redis);
-  const heard = new Promise<void>((resolve) => {
-    nudges.listen((nudge) => {
-      if (wanted(nudge)) void nudges[Symbol.asyncDispose]().then(resolve);
-    });
-  });
-  return { heard };
-}
 
 describe('a reply that is lost', () => {
   test('to a claim: the job that nobody knows of goes back, and only that', async () => {
@@ -112,42 +103,97 @@ test('a claim whose answer never came stays in the journal: the next worker give
   expect((await claim()).data).toMatchObject({ source: { package: 'unanswered' } });
 });
 
-describe('a lock that ran out', () => {
-  test('its job goes back to the queue, workers hear of it, and the old owner may not settle', async () => {
-    await using sweeping = new Claims(server.redis, journal, { stalledCheck: 20 });
-    const runId = await add('stalled');
-    const gone = await claim();
-    const again = await listenFor((nudge) => 'enqueued' in nudge && nudge.enqueued === buildKey);
+describe('a lock that ran out while Redis was away', () => {
+  test('is taken again at the next renewal, and its job ends once', async () => {
+    const runId = await add('outage');
+    const mine = await claim();
     await server.redis.client.del(`${jobKey(runId)}:lock`);
-    expect(await sweeping.claim(buildKey)).toBeUndefined(); // knows the queue from now on
-    await again.heard;
-    const next = await claim(sweeping);
-    expect(next.runId).toBe(runId);
-    await expect(gone.complete(outcome('late'))).rejects.toThrow(/the claim was lost/);
+    expect(await mine.renew()).toBe(true);
+    expect(await claims.claim(buildKey)).toBeUndefined();
+    await mine.complete(outcome());
+    expect(await stateOf(runId)).toBe('completed');
+  });
+
+  test('is taken again at the end, too', async () => {
+    const runId = await add('outage');
+    const mine = await claim();
+    await server.redis.client.del(`${jobKey(runId)}:lock`);
+    await mine.complete(outcome());
+    expect(await stateOf(runId)).toBe('completed');
+  });
+
+  test('is not taken from whoever has begun the job since', async () => {
+    const runId = await add('begun anew');
+    const late = await claim();
+    await server.redis.client.del(`${jobKey(runId)}:lock`);
+    expect(await claims.giveBackUnlocked(buildKey, runId)).toBe(true);
+    expect(await late.renew()).toBe(false);
+    const next = await claim();
+    await server.redis.client.del(`${jobKey(runId)}:lock`);
+    expect(await late.renew()).toBe(false);
+    await expect(late.complete(outcome('late'))).rejects.toThrow(/the claim was lost/);
+    await next.complete(outcome('in time'));
+    expect(await showRun(server.redis, runId)).toMatchObject({ outcome: { result: { status: 'in time' } } });
+  });
+});
+
+describe('an outcome that was written down, and not told', () => {
+  test('is told by the next worker of the host, and the job does not run again', async () => {
+    const left = await openJournal(server.state);
+    const dying = new Claims(server.redis, left);
+    const runId = await add('told late');
+    await dying.claim(buildKey);
+    await kill(left, { runId, attempt: 1, outcome: outcome('told late') });
+    const lines: string[] = [];
+    await recover(server.state, claims, [], (line) => lines.push(line));
+    expect(lines).toEqual([`${runId}: ended before its worker died; its outcome is recorded now`]);
+    expect(await showRun(server.redis, runId)).toMatchObject({ outcome: { result: { status: 'told late' } } });
+    expect(await claims.claim(buildKey)).toBeUndefined();
+  });
+
+  test('does not count when another host has run the job meanwhile', async () => {
+    const left = await openJournal(server.state);
+    const dying = new Claims(server.redis, left);
+    const runId = await add('run twice');
+    await dying.claim(buildKey);
+    const [token] = (await heldJobs(server.redis, buildKey)).map((held) => held.token ?? '');
+    await claims.giveBackToken(buildKey, token ?? '');
+    const next = await claim();
+    await kill(left, { runId, attempt: 1, outcome: outcome('late') });
+    await recover(server.state, claims, [], () => {});
     await next.complete(outcome('in time'));
     expect(await showRun(server.redis, runId)).toMatchObject({ outcome: { result: { status: 'in time' } } });
   });
 
-  test('a job whose lock holds stays where it is', async () => {
-    await using sweeping = new Claims(server.redis, journal, { stalledCheck: 20 });
-    const runId = await add('held');
-    const mine = await claim();
-    await sweeping.claim(buildKey);
-    const sentry = await add('sentry'); // three sweeps bring back this one, and not the other
-    const other = await claim(sweeping);
-    const again = await listenFor((nudge) => 'enqueued' in nudge);
-    await server.redis.client.del(`${jobKey(sentry)}:lock`);
-    await again.heard;
-    expect(other.runId).toBe(sentry);
-    expect(await stateOf(runId)).toBe('active');
-    await mine.complete(outcome());
+  /** As after SIGKILL: the one claim in the journal has its outcome, and its owner is no process. */
+  async function kill(left: Journal, ended: Ended): Promise<void> {
+    for (const name of await readdir(left.folder)) {
+      if (!name.startsWith('claim-')) continue;
+      const file = path.join(left.folder, name);
+      await writeFile(file, JSON.stringify({ ...(JSON.parse(await readFile(file, 'utf8')) as object), ended }));
+    }
+    await writeFile(path.join(left.folder, 'owner.json'), JSON.stringify({ pid: 1, started: '0', bootId: 'x' }));
+  }
+});
+
+test('a job that kills whoever runs it is given up after five times', async () => {
+  const runId = await add('killer');
+  for (let i = 0; i < 5; i += 1) {
+    await claim();
+    const [held] = await heldJobs(server.redis, buildKey);
+    await claims.giveBackToken(buildKey, held?.token ?? '');
+  }
+  expect(await claims.claim(buildKey)).toBeUndefined();
+  expect(await showRun(server.redis, runId)).toMatchObject({
+    state: 'failed',
+    failure: { class: 'lost', message: 'its worker died or fell silent 5 times while it ran' },
   });
 });
 
 test('a job given back wakes the other workers', async () => {
   await add('returned');
   const claimed = await claim();
-  const woken = await listenFor((nudge) => 'enqueued' in nudge && nudge.enqueued === buildKey);
+  const woken = await listenFor(server.redis, (nudge) => 'enqueued' in nudge && nudge.enqueued === buildKey);
   await claimed.giveBack();
   await woken.heard;
 });
@@ -199,53 +245,4 @@ test('the server killed and replaced under a running job: its result still count
   await using _ = await acquireEmbedded(server.state, never);
   await completing;
   expect(await showRun(server.redis, runId)).toMatchObject({ state: 'completed' });
-});
-
-describe('the journal', () => {
-  test('forgets nothing that is not settled: a clean end leaves it to the next worker', async () => {
-    const other = await openJournal(server.state);
-    {
-      await using closing = new Claims(server.redis, other);
-      await add('unsettled');
-      await claim(closing);
-    }
-    await other[Symbol.asyncDispose]();
-    expect(await readdir(server.state.workers)).toContain(other.incarnation);
-    const settled = await openJournal(server.state);
-    await settled[Symbol.asyncDispose]();
-    expect(await readdir(server.state.workers)).not.toContain(settled.incarnation);
-  });
-
-  test('what a dead worker left is taken by one only, however many look, and whenever', async () => {
-    const dead = new Set<string>();
-    for (let i = 0; i < 12; i += 1) {
-      const left = await openJournal(server.state);
-      await left.write({ key: buildKey, token: `${i}` });
-      await writeFile(path.join(left.folder, 'owner.json'), JSON.stringify({ pid: 1, started: '0', bootId: 'x' }));
-      dead.add(left.incarnation);
-    }
-    const looks: Promise<string[]>[] = [];
-    for (let i = 0; i < 8; i += 1) {
-      looks.push(takeDeadIncarnations(server.state).then((all) => all.map(({ incarnation }) => incarnation)));
-      await readdir(server.state.workers); // the next one begins while the others are at it
-    }
-    const taken = (await Promise.all(looks)).flat();
-    expect(taken.toSorted()).toEqual([...dead].toSorted());
-  });
-
-  test('one that is just being opened is nobody’s to take', async () => {
-    const opening = Array.from({ length: 6 }, () => openJournal(server.state));
-    const taking = Array.from({ length: 6 }, () => takeDeadIncarnations(server.state));
-    expect((await Promise.all(taking)).flat()).toEqual([]);
-    for (const opened of await Promise.all(opening)) await opened.write({ key: buildKey, token: 'x' });
-  });
-
-  test('one whose maker died before it had written who it is, is cleared away', async () => {
-    const half = await openJournal(server.state);
-    await writeFile(path.join(half.folder, 'owner.json'), '{"pid":');
-    const [found] = await takeDeadIncarnations(server.state);
-    expect(found).toMatchObject({ incarnation: half.incarnation, claims: [] });
-    await found?.forget();
-    expect(await readdir(server.state.workers)).not.toContain(half.incarnation);
-  });
 });

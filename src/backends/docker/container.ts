@@ -1,5 +1,5 @@
 /** One container of a session: created, started, entered and ended. */
-import { chmodSync, constants, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, constants, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import type Docker from 'dockerode';
 import { identityOf } from '../../exec/process-identity.ts';
@@ -59,7 +59,7 @@ export async function startContainer(
   try {
     container = await docker.createContainer(optionsOf(plan, shared, numbers));
     await container.start();
-    await Promise.race([link.ready, failed(container), aborted(signal)]);
+    await Promise.race([link.ready, failed(container, shared), aborted(signal)]);
     return running(container, link, path.join(shared, 'run.sock'), numbers);
   } catch (error) {
     link.end();
@@ -85,17 +85,35 @@ function optionsOf(plan: ContainerPlan, shared: string, numbers: SyscallNumbers)
   };
 }
 
-async function untilEnded(container: Docker.Container, condition: 'not-running' | 'removed'): Promise<void> {
+/** @returns the status of its first process; undefined where the daemon has forgotten it */
+async function untilEnded(container: Docker.Container): Promise<number | undefined> {
   try {
-    await container.wait({ condition });
+    const { StatusCode } = (await container.wait({ condition: 'not-running' })) as { StatusCode?: number };
+    return StatusCode;
   } catch (error) {
-    if (statusOf(error) !== 404) throw error; // removed already
+    if (statusOf(error) === 404) return undefined; // removed already
+    throw error;
   }
 }
 
-async function failed(container: Docker.Container): Promise<never> {
-  await untilEnded(container, 'not-running');
-  throw new TestbedError('open', 'docker', 'the container ended at once (has the image /usr/bin/perl?)');
+async function failed(container: Docker.Container, shared: string): Promise<never> {
+  const status = await untilEnded(container);
+  const how = status === undefined ? '' : ` with status ${status}`;
+  const why = lastWords(path.join(shared, 'last-words')) ?? 'has the image /usr/bin/perl?';
+  throw new TestbedError('open', 'docker', `the container ended at once${how} (${why})`);
+}
+
+/** The container may have written anything there, of any kind. */
+function lastWords(file: string): string | undefined {
+  try {
+    if (!lstatSync(file).isFile()) return undefined;
+    return readFileSync(file, 'utf8')
+      .slice(0, 200)
+      .replaceAll(/[^\x20-\x7e]+/g, ' ')
+      .trim();
+  } catch {
+    return undefined;
+  }
 }
 
 function aborted(signal: AbortSignal): Promise<never> {
@@ -134,7 +152,7 @@ function running(
 async function stopNow(container: Docker.Container, link: AgentLink): Promise<void> {
   link.end();
   const timer = setTimeout(() => void container.kill().catch(() => {}), stopLimit);
-  await untilEnded(container, 'not-running');
+  await untilEnded(container);
   clearTimeout(timer);
 }
 

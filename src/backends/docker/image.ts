@@ -2,9 +2,11 @@
  * A generation as an image of the daemon: imported once per host from its merged layers, and found again by its digest.
  * It is a cache: what the daemon loses is imported again.
  */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type Docker from 'dockerode';
+import * as z from 'zod';
 import { ended, start } from '../../exec/run.ts';
 import { flock } from '../../exec/flock.ts';
 import { TestbedError } from '../../protocol/errors.ts';
@@ -41,8 +43,36 @@ export async function ensureImage(
     await using lock = await flock(path.join(folder, 'import.lock'), signal); // a hundred sessions, one import
     lock.lost.throwIfAborted();
     if (!(await exists(docker, reference))) await importImage(docker, content, folder, tag, signal);
+    await writeFile(noteOf(folder, tag), JSON.stringify(content.layers));
   }
   return { reference, async [Symbol.asyncDispose]() {} };
+}
+
+/** Removes the images of generations of ours that are gone. */
+export async function removeUnused(docker: Docker, folder: string): Promise<void> {
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names.filter((each) => each.endsWith(noteSuffix))) {
+    const note = path.join(folder, name);
+    if ((await layersIn(note)).every((layer) => existsSync(layer))) continue;
+    await removeImage(docker, `${repository}:${name.slice(0, -noteSuffix.length)}`);
+    await rm(note, { force: true });
+  }
+}
+
+/** A note that was half written leads nowhere: its image is imported again. */
+async function layersIn(note: string): Promise<string[]> {
+  try {
+    return z.array(z.string()).parse(JSON.parse(await readFile(note, 'utf8')));
+  } catch {
+    return ['/nonexistent'];
+  }
+}
+
+const noteSuffix = '.layers.json';
+
+/** Says which layers an image was made of: it is of no use without them. */
+function noteOf(folder: string, tag: string): string {
+  return path.join(folder, `${tag}${noteSuffix}`);
 }
 
 async function exists(docker: Docker, reference: string): Promise<boolean> {

@@ -12,7 +12,7 @@ import type { Backend, BackendTestbed, Content, OpenOptions } from '../backend.t
 import { createSessionFolder, reapSessionFolders, type SessionState } from '../session-folder.ts';
 import { connect, daemonUnavailable, statusOf, type DockerSettings } from './client.ts';
 import { ownerLabel, sessionLabel, startContainer, type ContainerPlan, type RunningContainer } from './container.ts';
-import { ensureImage } from './image.ts';
+import { ensureImage, removeUnused } from './image.ts';
 
 export type { DockerSettings } from './client.ts';
 
@@ -28,10 +28,17 @@ export function dockerBackend(state: SessionState, settings: DockerSettings): Ba
     cannotKeep: () => cannotKeep(settings),
     open: (content, options, signal) => openTestbed(state, settings, content, options, signal),
     async reap() {
-      if ((await daemonUnavailable(settings)) === undefined) await reapContainers(settings);
+      if ((await daemonUnavailable(settings)) === undefined) {
+        await reapContainers(settings);
+        await removeUnused(await connect(settings), imagesFolder(state));
+      }
       return reapSessionFolders(state, 'docker');
     },
   };
+}
+
+function imagesFolder(state: SessionState): string {
+  return path.join(state.backends, 'docker');
 }
 
 /** The changes of a container are a folder of the daemon's, and owned by many: root only, and overlay2 only. */
@@ -96,7 +103,7 @@ async function openTestbed(
 
   async function imageOf() {
     try {
-      return await ensureImage(docker, content, path.join(state.backends, 'docker'), sessionId, signal);
+      return await ensureImage(docker, content, imagesFolder(state), sessionId, signal);
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof TestbedError) throw error;

@@ -2,6 +2,7 @@
  * overlay: a disposable root over the immutable layers of a generation. One `unshare` and one Perl process per testbed;
  * nothing is unpacked, nothing copied, and the host keeps one folder per open session.
  */
+import type { ChildProcess } from 'node:child_process';
 import { isRoot } from '../../exec/as-root.ts';
 import { packageFile } from '../../exec/package-file.ts';
 import { check } from '../../exec/run.ts';
@@ -12,7 +13,7 @@ import type { Backend, BackendTestbed, Content, OpenOptions } from '../backend.t
 import { changesFolder, emptyFolder } from '../layers/changes-folder.ts';
 import { reapSessionFolders, type SessionState } from '../session-folder.ts';
 import { createLayeredFolder, type LayeredFolder } from '../layers/layered-folder.ts';
-import { startNamespaces, type Namespaces } from './namespace.ts';
+import { bootNamespaces, endWaiting, isWaiting, startNamespaces, type Namespaces } from './namespace.ts';
 import { ensureSkeleton } from '../layers/skeleton.ts';
 import { syscallNumbers, type SyscallNumbers } from '../../exec/syscalls.ts';
 import { overlayUnavailable } from './unavailable.ts';
@@ -20,13 +21,29 @@ import { overlayUnavailable } from './unavailable.ts';
 const traits = ['revert-full-system', 'root-on-testbed'] as const;
 
 export function overlayBackend(state: SessionState): Backend {
+  let prepared: ChildProcess | undefined;
+  const boot = (): ChildProcess => {
+    const ready = prepared;
+    prepared = undefined;
+    return ready !== undefined && isWaiting(ready) ? ready : bootNamespaces(state.sessions);
+  };
   return {
     name: 'overlay',
     traits,
     revert: true,
     reboot: false,
     unavailable: overlayUnavailable,
-    open: (content, options, signal) => openTestbed(state, content, options, signal),
+    prepare() {
+      const waiting = (prepared ??= bootNamespaces(state.sessions));
+      return {
+        async [Symbol.asyncDispose]() {
+          if (prepared !== waiting) return;
+          prepared = undefined;
+          await endWaiting(waiting);
+        },
+      };
+    },
+    open: (content, options, signal) => openTestbed(state, boot, content, options, signal),
     async reap() {
       const reaped = await reapSessionFolders(state, 'overlay');
       await emptyTrash(state.trash);
@@ -37,6 +54,7 @@ export function overlayBackend(state: SessionState): Backend {
 
 async function openTestbed(
   state: SessionState,
+  boot: () => ChildProcess,
   content: Content,
   options: OpenOptions,
   signal: AbortSignal,
@@ -49,7 +67,8 @@ async function openTestbed(
   const begin = async (stop: AbortSignal): Promise<Namespaces> => {
     const layer = await changesFolder(folder, options.keepChangesIn);
     const mounts = { root: folder.root, lower, resolvConf: folder.resolvConf, ...layer };
-    return startNamespaces(mounts, numbers, stop);
+    stop.throwIfAborted();
+    return startNamespaces(boot(), mounts, numbers, stop);
   };
   try {
     return testbed(folder, numbers, options, await begin(signal), begin);

@@ -36,13 +36,41 @@ const bareEnvironment = { ...cleanEnvironment, LC_ALL: 'C' };
 /** Milliseconds that a testbed gets to be set up, and to die before it is killed. */
 const limits = { setUp: 60_000, stop: 10_000 };
 
+/**
+ * Namespaces that wait to be told what to open: three programs start before that, which is most of what an open takes.
+ * They end with our end of their standard input, so at the latest with us.
+ * @param folder for those who look for our processes
+ */
+export function bootNamespaces(folder: string): ChildProcess {
+  const child = start(unshareArgv(folder), ['pipe', 'pipe', 'pipe'], { env: bareEnvironment });
+  child.stdin?.on('error', () => {}); // it may die before us
+  child.on('error', () => {}); // whoever uses it hears of its end
+  return child;
+}
+
+/** Whether it waits still. */
+export function isWaiting({ pid, exitCode, signalCode }: ChildProcess): boolean {
+  return pid !== undefined && exitCode === null && signalCode === null;
+}
+
+/** Ends what nobody told what to open, and waits for that. */
+export async function endWaiting(child: ChildProcess): Promise<void> {
+  if (!isWaiting(child)) return;
+  const ended = new Promise<void>((resolve) => {
+    child.once('error', () => resolve());
+    child.once('exit', () => resolve());
+  });
+  child.stdin?.end();
+  await ended;
+}
+
+/** @param child from {@link bootNamespaces}, for this one use */
 export async function startNamespaces(
+  child: ChildProcess,
   mounts: Mounts,
   numbers: SyscallNumbers,
   signal: AbortSignal,
 ): Promise<Namespaces> {
-  const child = start(unshareArgv(mounts, numbers), ['pipe', 'pipe', 'pipe'], { signal, env: bareEnvironment });
-  child.stdin?.on('error', () => {}); // it may die before us
   const ended = new Promise<void>((resolve) => {
     child.once('error', () => resolve());
     child.once('exit', () => resolve());
@@ -50,6 +78,7 @@ export async function startNamespaces(
   const kill = (): void => void child.kill('SIGKILL');
   signal.addEventListener('abort', kill, { once: true });
   try {
+    child.stdin?.write(settingsOf(mounts, numbers));
     const pid = await readReady(child);
     const handles = openNamespaces(pid);
     return {
@@ -74,9 +103,15 @@ export async function startNamespaces(
   }
 }
 
-function unshareArgv(mounts: Mounts, numbers: SyscallNumbers): string[] {
+function unshareArgv(folder: string): string[] {
+  const unshare = isRoot() ? ['/usr/bin/unshare'] : userNamespace;
+  const init = ['/usr/bin/perl', '-f', packageFile('libexec/overlay-init'), folder];
+  return [...unshare, '--mount', '--uts', '--ipc', '--pid', '--fork', '--kill-child', '--', ...init];
+}
+
+/** As libexec/overlay-init reads them. A path may hold anything but NUL. */
+function settingsOf(mounts: Mounts, numbers: SyscallNumbers): string {
   const root = isRoot();
-  const unshare = root ? ['/usr/bin/unshare'] : userNamespace;
   const settings = {
     root: mounts.root,
     lower: mounts.lower.map(escapeLayer).join(':'),
@@ -90,12 +125,8 @@ function unshareArgv(mounts: Mounts, numbers: SyscallNumbers): string[] {
     umount2: numbers.umount2,
     pivot_root: numbers.pivot_root,
   };
-  return [
-    ...unshare,
-    ...['--mount', '--uts', '--ipc', '--pid', '--fork', '--kill-child', '--', '/usr/bin/perl', '-f'],
-    packageFile('libexec/overlay-init'),
-    ...Object.entries(settings).map(([key, value]) => `${key}=${value}`),
-  ];
+  const pairs = Object.entries(settings).map(([key, value]) => `${key}=${value}`);
+  return `${pairs.join('\0')}\0\n`;
 }
 
 /** The host's process id of the testbed's first process. @throws {TestbedError} with the helper's own words */

@@ -2,7 +2,7 @@
  * schroot: sessions of Debian's schroot, on the same generations as every other backend. Its set-up scripts, and whatever
  * the administrator added to them, run as for any chroot; the layers, and the one that takes the changes, are goldbed's.
  */
-import { rmSync } from 'node:fs';
+import { rmSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { isRoot } from '../../exec/as-root.ts';
 import { isExecutable } from '../../exec/executable.ts';
@@ -101,25 +101,32 @@ function testbed(
   first: SchrootSession,
   start: () => Promise<SchrootSession>,
 ): BackendTestbed {
-  let current: SchrootSession | undefined = first;
+  let current: SchrootSession | undefined;
+  // commands find the root by this name, which goes first: a late one is refused, and cannot hold up the end
+  const link = path.join(folder.path, 'mounted');
+  const began = (session: SchrootSession): void => {
+    symlinkSync(session.root, link);
+    current = session;
+  };
   const end = async (): Promise<void> => {
+    rmSync(link, { force: true });
     const ending = current;
     current = undefined;
     await ending?.end();
   };
+  began(first);
   const numbers = syscallNumbers();
   return {
     traits,
     get auxverb(): Argv {
       // not `schroot --run-session`: that takes twice as long, and hands on the status 255
       const enter = packageFile('libexec/overlay-enter');
-      const root = `chroot:${current?.root ?? '/nonexistent'}`;
-      return ['/usr/bin/perl', '-f', enter, String(numbers?.setns ?? 0), '0', root, '--'];
+      return ['/usr/bin/perl', '-f', enter, String(numbers?.setns ?? 0), '0', `chroot:${link}`, '--'];
     },
     async revert() {
       await end();
       if (kept !== undefined) await emptyFolder(kept);
-      current = await start();
+      began(await start());
     },
     ...(kept === undefined
       ? {}
@@ -131,11 +138,8 @@ function testbed(
           },
         }),
     async [Symbol.asyncDispose]() {
-      try {
-        await end();
-      } finally {
-        await folder.remove();
-      }
+      await end(); // if it cannot be ended its folder stays, and whoever reaps tries again
+      await folder.remove();
     },
   };
 }

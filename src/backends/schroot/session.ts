@@ -1,6 +1,7 @@
 /** One schroot session: its definition, its beginning and its end. The programs are Debian's own schroot. */
 import { rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { cleanEnvironment, CommandFailed, run } from '../../exec/run.ts';
 import { TestbedError, type TestbedStep } from '../../protocol/errors.ts';
 
@@ -52,10 +53,22 @@ export async function beginOnLayers(sessionId: string, definition: ChrootDefinit
 export async function begin(chroot: string, sessionName: string): Promise<SchrootSession> {
   await call('open', ['--begin-session', `--chroot=${chroot}`, `--session-name=${sessionName}`]);
   const location = await call('open', ['--location', `--chroot=session:${sessionName}`]);
-  return {
-    root: location.trim(),
-    end: async () => void (await call('close', ['--end-session', `--chroot=session:${sessionName}`])),
-  };
+  return { root: location.trim(), end: () => end(sessionName) };
+}
+
+/** Milliseconds before it is tried again: a command that began in that moment keeps the mounts busy, and is killed then. */
+const pauses = [50, 100, 200, 400, 800, 1600];
+
+async function end(sessionName: string): Promise<void> {
+  for (const pause of pauses) {
+    try {
+      await call('close', ['--end-session', `--chroot=session:${sessionName}`]);
+      return;
+    } catch {
+      await setTimeout(pause);
+    }
+  }
+  await call('close', ['--end-session', `--chroot=session:${sessionName}`]);
 }
 
 /** Ends the session if there is one of that name. */

@@ -10,6 +10,7 @@ import path from 'node:path';
 import { spawn } from 'node:child_process';
 import { Command } from 'commander';
 import { nativeBackends } from '../../backends/index.ts';
+import { keepFor, verifyFor } from '../../config/policy.ts';
 import { packageFile } from '../../exec/package-file.ts';
 import { signalNumber } from '../../exec/run.ts';
 import { userName } from '../../exec/user-name.ts';
@@ -72,7 +73,8 @@ async function update(context: Context, image: string, words: readonly string[],
     channel.terminate();
     await channel.exited;
     const verdict = code === 0 ? await session.publish(stop.signal) : refusedBy(code);
-    if (published !== undefined) await collect(state, image, { keep: settings.images.keep, signal: stop.signal });
+    if (published !== undefined)
+      await collect(state, image, { keep: keepFor(settings.images, image), signal: stop.signal });
     return { code, verdict, published };
   } finally {
     await listener[Symbol.asyncDispose]();
@@ -94,7 +96,8 @@ async function writable(
   const leases = localLeases(state, Number(flags.lockWait));
   const sessionId = randomUUID().replaceAll('-', '');
   const who = { by: userName(), what: 'golden-update' };
-  return imageSource({ store: state, image, backend, leases, sessionId, who, onPublished });
+  const verify = verifyFor(settings.images.policy, image);
+  return imageSource({ store: state, image, backend, leases, sessionId, who, onPublished, ...verify });
 }
 
 /** On our terminal. Signals are its own to end by: sbuild-update closes its session then. @returns as a shell would tell */

@@ -1,10 +1,13 @@
 /** `goldbed image replace | import | export | rollback | pin | unpin | gc | rm`: changing what images there are, and which is current. */
 import { randomUUID } from 'node:crypto';
+import { statSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
 import { daemonUnavailable } from '../../backends/docker/client.ts';
 import { exportDockerImage } from '../../backends/docker/export.ts';
+import { isDiskImage, unpackDiskImage } from '../../backends/qemu/disk-image.ts';
 import { createSessionFolder } from '../../backends/session-folder.ts';
+import { keepFor } from '../../config/policy.ts';
 import { emptyTrash } from '../../exec/trash.ts';
 import { userName } from '../../exec/user-name.ts';
 import {
@@ -43,23 +46,33 @@ function replace(): Command {
   return self.action(async (name: string) => {
     const flags = self.optsWithGlobals<Flags>();
     const context = makeContext(flags);
-    told(await replaceImage(name, await makingTools(context), stopSignal()), flags);
-    await collect(context.state, name, { keep: context.settings.images.keep });
+    told(await replaceImage(name, await makingTools(context, name), stopSignal()), flags);
+    await collect(context.state, name, { keep: keepFor(context.settings.images, name) });
   });
 }
 
 function importCommand(): Command {
-  const self = command('import', 'make an image of a tar file or directory that holds the root of a Debian system');
-  self.argument('NAME').argument('FROM', '.tar, .tar.gz, .tar.xz, .tar.zst, a directory, or docker:IMAGE');
+  const self = command(
+    'import',
+    'make an image of a tar file, a disk image or a directory that holds the root of a Debian system',
+  );
+  self
+    .argument('NAME')
+    .argument('FROM', '.tar, .tar.gz, .tar.xz, .tar.zst, .qcow2, .img, a directory, or docker:IMAGE');
   self.option('--suite <SUITE>', 'default: what its os-release says');
   return self.action(async (name: string, from: string) => {
     const flags = self.optsWithGlobals<Flags & { suite?: string }>();
     const context = makeContext(flags);
     const suite = flags.suite === undefined ? {} : { suite: flags.suite };
-    const [tools, signal] = [await makingTools(context), stopSignal()];
+    const [tools, signal] = [await makingTools(context, name), stopSignal()];
     const [, reference] = /^docker:(.+)$/.exec(from) ?? [];
-    if (reference === undefined) return told(await importImage({ name, from, ...suite }, tools, signal), flags);
-    told(await importFromDocker(context, reference, { name, ...suite }, tools, signal), flags);
+    const request = { name, ...suite };
+    if (reference !== undefined) {
+      return told(await importFromDocker(context, reference, request, tools, signal), flags);
+    }
+    const isDisk = isDiskImage(from) && statSync(from, { throwIfNoEntry: false })?.isFile() === true;
+    const imported = isDisk ? importFromDisk(context, from, request, tools, signal) : undefined;
+    told(await (imported ?? importImage({ ...request, from }, tools, signal)), flags);
   });
 }
 
@@ -76,6 +89,22 @@ async function importFromDocker(
   try {
     const file = path.join(folder.path, 'root.tar');
     await exportDockerImage(settings.docker, reference, file, signal);
+    return await importImage({ ...request, from: file }, tools, signal);
+  } finally {
+    await folder.remove();
+  }
+}
+
+async function importFromDisk(
+  { state }: Context,
+  from: string,
+  request: Omit<ImportRequest, 'from'>,
+  tools: CreateTools,
+  signal: AbortSignal,
+): Promise<GenerationRecord> {
+  const folder = createSessionFolder(state, 'qemu', tools.sessionId, 0o700); // found and removed if we are killed
+  try {
+    const file = await unpackDiskImage(from, folder.path, signal);
     return await importImage({ ...request, from: file }, tools, signal);
   } finally {
     await folder.remove();
@@ -137,9 +166,10 @@ function gc(): Command {
   return self.action(async (name: string | undefined) => {
     const flags = self.optsWithGlobals<Flags & { keep?: string }>();
     const { settings, state } = makeContext(flags);
-    const keep = generationNumber(flags.keep) ?? settings.images.keep;
+    const asked = generationNumber(flags.keep);
     const removed: Record<string, readonly number[]> = {};
     for (const image of name === undefined ? await imageNames(state) : [name]) {
+      const keep = asked ?? keepFor(settings.images, image);
       removed[image] = await collect(state, image, { keep, signal: stopSignal() });
     }
     await emptyTrash(state.trash, { wait: true });

@@ -1,6 +1,7 @@
 /** What the image commands share: words of their command lines, and the signal that ends them. */
 import { randomUUID } from 'node:crypto';
 import { overlayBackend } from '../../backends/overlay/index.ts';
+import { verifyFor } from '../../config/policy.ts';
 import { userName } from '../../exec/user-name.ts';
 import { localLeases, type CreateTools } from '../../golden/index.ts';
 import { UnavailableError, UsageError } from '../../protocol/errors.ts';
@@ -22,10 +23,17 @@ export function stopSignal(): AbortSignal {
 }
 
 /** For making a generation in this process, without a worker. @throws {UnavailableError} */
-export async function makingTools({ state }: Context): Promise<CreateTools> {
+export async function makingTools({ settings, state }: Context, image: string): Promise<CreateTools> {
+  const { canary } = settings.images.policy[image] ?? {};
+  if (canary !== undefined) {
+    progress(
+      `goldbed: the policy’s canary ${canary} is not run by this command; goldbed image update --strategy replace does`,
+    );
+  }
   const backend = overlayBackend(state);
   const missing = await backend.unavailable();
   if (missing !== undefined) throw new UnavailableError(missing);
+  const verify = verifyFor(settings.images.policy, image);
   const sessionId = randomUUID().replaceAll('-', '');
-  return { store: state, leases: localLeases(state, 0), backend, sessionId, by: userName(), progress };
+  return { store: state, leases: localLeases(state, 0), backend, sessionId, by: userName(), progress, ...verify };
 }

@@ -1,12 +1,17 @@
 /** `goldbed image`: making, updating and showing images; image-look.ts and image-change.ts have the rest. */
+import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { createImage, listImages, showImage, type ImageSummary } from '../../golden/index.ts';
+import { showLease, type LeaseInfo } from '../../golden/lease.ts';
+import { messageOf } from '../../protocol/errors.ts';
 import { generationId } from '../../protocol/image.ts';
-import { makeContext, type Context, type GlobalFlags } from '../context.ts';
-import { age, json, out, size, table } from '../print.ts';
+import { listSchedules, type KnownSchedule } from '../../producer/schedules.ts';
+import { makeContext, openRedis, type Context, type GlobalFlags } from '../context.ts';
+import { age, ahead, json, out, progress, size, table } from '../print.ts';
 import { changeCommands } from './image-change.ts';
 import { lookCommands } from './image-look.ts';
 import { quarantineCommand } from './image-quarantine.ts';
+import { scheduleCommand } from './image-schedule.ts';
 import { makingTools, stopSignal } from './image-words.ts';
 
 type Flags = GlobalFlags & { readonly json?: boolean };
@@ -31,9 +36,13 @@ export function imageCommand(exit: (code: number) => void, update: Command): Com
     .option('--json', 'print one JSON document')
     .action(async (_: unknown, command: Command) => {
       const flags = command.optsWithGlobals<Flags>();
-      const images = await listImages(makeContext(flags).state);
+      const context = makeContext(flags);
+      const images = await withRedis(context, await listImages(context.state));
       if (flags.json) json({ images });
-      else out(table([['IMAGE', 'GEN', 'AGE', 'SIZE', 'SESSIONS', 'WRITER', 'STATUS'], ...images.map(row)]));
+      else
+        out(
+          table([['IMAGE', 'GEN', 'AGE', 'SIZE', 'SESSIONS', 'WRITER', 'NEXT REFRESH', 'STATUS'], ...images.map(row)]),
+        );
     });
   const show = new Command('show')
     .description('show one image and its generations')
@@ -44,7 +53,16 @@ export function imageCommand(exit: (code: number) => void, update: Command): Com
       await describe(makeContext(flags), name, flags);
     });
   const image = new Command('image').description('golden images and their generations');
-  for (const one of [create, update, ls, show, ...lookCommands(exit), ...changeCommands(), quarantineCommand()])
+  for (const one of [
+    create,
+    update,
+    ls,
+    show,
+    ...lookCommands(exit),
+    ...changeCommands(),
+    quarantineCommand(),
+    scheduleCommand(),
+  ])
     image.addCommand(one);
   return image;
 }
@@ -57,7 +75,7 @@ async function bootstrap(context: Context, name: string, flags: CreateFlags): Pr
     ...(flags.include === undefined ? {} : { include: words(flags.include) }),
     ...(flags.components === undefined ? {} : { components: words(flags.components) }),
   };
-  const record = await createImage(request, await makingTools(context), stopSignal());
+  const record = await createImage(request, await makingTools(context, name), stopSignal());
   if (flags.json) json({ record });
   else out(`${generationId(record)}  ${record.packages} packages  ${size(record.bytes)}  ${record.digest}`);
 }
@@ -88,18 +106,49 @@ async function describe({ state }: Context, name: string, flags: Flags): Promise
     record.digest.slice(0, 19),
   ]);
   out(table([['  GEN', 'AGE', 'STRATEGY', 'PACKAGES', 'LAYER', 'BY', 'IN USE BY', 'DIGEST'], ...rows]));
+  for (const { at, by, step, reason, folder } of image.failed) {
+    out(`  failed ${age(Date.parse(at), Date.now())} ago, ${by}: ${step}: ${reason}\n    log and manifest: ${folder}`);
+  }
 }
 
-function row(image: ImageSummary): string[] {
+type Listed = ImageSummary & { readonly schedule?: KnownSchedule; readonly lease?: LeaseInfo };
+
+/** Schedules and leases are in Redis; what is on this disk can be told without one. */
+async function withRedis(context: Context, images: readonly ImageSummary[]): Promise<Listed[]> {
+  const { settings, state } = context;
+  if (settings.redis.url === undefined && !existsSync(state.redis)) return [...images]; // none was ever started
+  try {
+    await using handle = await openRedis(context, new AbortController().signal);
+    const schedules = await listSchedules(handle);
+    const leases = await Promise.all(images.map(({ name }) => showLease(handle, name)));
+    return images.map((image, index) => {
+      const schedule = schedules.find((one) => one.image === image.name);
+      const lease = leases[index];
+      return { ...image, ...(schedule === undefined ? {} : { schedule }), ...(lease === undefined ? {} : { lease }) };
+    });
+  } catch (error) {
+    progress(`goldbed: schedules and leases are not known: ${messageOf(error)}`); // another user's Redis, or it is away
+    return [...images];
+  }
+}
+
+function row(image: Listed): string[] {
   return [
     image.name,
     String(image.head.generation),
     age(Date.now() - image.age * 1000, Date.now()),
     size(image.bytes),
     String(image.sessions),
-    image.writer ?? '-',
+    writerOf(image),
+    image.schedule === undefined ? '-' : `${image.schedule.cron} (${ahead(image.schedule.next, Date.now())})`,
     statusOf(image),
   ];
+}
+
+/** Who writes it, and who waits to. */
+function writerOf({ writer, lease }: Listed): string {
+  const waiting = (lease?.waiting ?? []).map(({ owner }) => owner).join(', ');
+  return `${writer ?? lease?.owner ?? '-'}${waiting === '' ? '' : `, then ${waiting}`}`;
 }
 
 function statusOf({ looked, head }: ImageSummary): string {

@@ -20,8 +20,11 @@ export function leaseCommand(): Command {
       if (lease !== undefined) leases.push({ image, ...lease });
     }
     if (flags.json === true) return json({ leases });
-    const rows = leases.map((one) => [one.image, one.owner, String(one.fence), age(one.since, Date.now())]);
-    out(table([['IMAGE', 'OWNER', 'FENCE', 'AGE'], ...rows]));
+    const rows = leases.map(({ image, owner, fence, since, waiting }) => {
+      const others = waiting.map((one) => `${one.owner} (${age(one.since, Date.now())})`).join(', ');
+      return [image, owner, String(fence), age(since, Date.now()), others || '-'];
+    });
+    out(table([['IMAGE', 'OWNER', 'FENCE', 'AGE', 'WAITING'], ...rows]));
   });
   const broken = new Command('break')
     .argument('IMAGE')

@@ -3,8 +3,8 @@ import path from 'node:path';
 import { Command } from 'commander';
 import { findRun } from '../../producer/runs.ts';
 import { makeContext, openRedis, type GlobalFlags } from '../context.ts';
-import { describeOutcome } from '../outcome-text.ts';
-import { age, json, out } from '../print.ts';
+import { describeOutcome, describeWait } from '../outcome-text.ts';
+import { age, ahead, json, out } from '../print.ts';
 
 export function showCommand(): Command {
   return new Command('show')
@@ -21,6 +21,11 @@ export function showCommand(): Command {
       }
       out(`${run.id}  ${run.kind ?? '?'}  ${run.what ?? ''}  ${run.image ?? ''}  ${run.state}`);
       out(`  submitted ${age(run.submitted, Date.now())} ago`);
+      if (run.labels !== undefined) out(`  labels ${run.labels.join(', ')}`);
+      if (run.deadline !== undefined && run.finished === undefined)
+        out(`  is cancelled in ${ahead(run.deadline, Date.now())}`);
+      const waits = describeWait(run, Date.now());
+      if (waits !== undefined) out(`  ${waits}`);
       if (run.outcome !== undefined) {
         for (const line of describeOutcome(run.id, run.outcome, undefined)) out(line);
         out(`  files: ${path.join(context.state.jobs, run.id, String(run.outcome.attempt))}`);

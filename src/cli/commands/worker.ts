@@ -1,7 +1,8 @@
 /** `goldbed worker`: runs jobs until SIGTERM, which drains; a second signal gives the running jobs back. */
 import { Command } from 'commander';
 import { UsageError } from '../../protocol/errors.ts';
-import { makeContext, type GlobalFlags } from '../context.ts';
+import type { Log } from '../../worker/handle.ts';
+import { makeContext, type Context, type GlobalFlags } from '../context.ts';
 import { progress } from '../print.ts';
 import { startWorker } from '../run-worker.ts';
 
@@ -15,18 +16,32 @@ export function workerCommand(exit: (code: number) => void): Command {
       const flags = command.optsWithGlobals<Flags>();
       const context = makeContext(flags);
       const slots = flags.slots === undefined ? context.settings.worker.slots : slotCount(flags.slots);
-      const worker = await startWorker(context, { slots, log: (line) => progress(line) });
       let signals = 0;
+      let obey = (): void => {};
+      // before the start: one that is told to end while it starts ends cleanly, too
       for (const name of ['SIGTERM', 'SIGINT'] as const) {
         process.on(name, () => {
           signals += 1;
           progress(signals === 1 ? `${name}: draining; once more gives the running jobs back` : `${name}: stopping`);
-          worker.stop(signals === 1 ? 'drain' : 'now');
+          obey();
         });
       }
+      const worker = await startWorker(context, { slots, log: await logger(context.settings.worker) });
+      obey = () => {
+        if (signals > 0) worker.stop(signals === 1 ? 'drain' : 'now');
+      };
+      obey();
       await worker.finished;
       exit(0);
     });
+}
+
+/** Lines for people, or pino's JSON, to standard error. */
+async function logger({ log, name }: Context['settings']['worker']): Promise<Log> {
+  if (log === 'text') return (line) => progress(line);
+  const { pino } = await import('pino');
+  const json = pino({ base: { host: name, pid: process.pid } }, pino.destination({ dest: 2, sync: true }));
+  return (line, details) => json.info(details ?? {}, line);
 }
 
 function slotCount(text: string): number {

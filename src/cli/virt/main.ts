@@ -59,6 +59,7 @@ async function run(
     if (source === undefined) return usage(backends);
     const missing = await backend.unavailable();
     if (missing !== undefined) return fail(missing);
+    await using _ = source.prepare?.();
     const io = { input: process.stdin, output: process.stdout, log };
     const shell = terminalShell(log, stop.signal);
     const status = await serve(io, source, { copyTimeout, signal: stop.signal, shell });

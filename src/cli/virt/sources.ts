@@ -4,7 +4,8 @@ import type { Backend } from '../../backends/backend.ts';
 import { nativeBackends } from '../../backends/index.ts';
 import { existingChroot } from '../../backends/schroot/index.ts';
 import { nullSource } from '../../backends/null.ts';
-import { loadSettings } from '../../config/load.ts';
+import { loadSettings, type Settings } from '../../config/load.ts';
+import { keepFor, verifyFor } from '../../config/policy.ts';
 import { stateAt, type State } from '../../config/state.ts';
 import { userName } from '../../exec/user-name.ts';
 import { collect, imageNames, imageSource, localLeases, readHead, reapPins } from '../../golden/index.ts';
@@ -25,6 +26,7 @@ const what: Record<Backend['name'], string> = {
   overlay: 'a disposable root over the current generation of an image',
   docker: 'a container of the local docker daemon on the current generation of an image',
   schroot: 'an schroot session on the current generation of an image, or on a chroot of this host',
+  qemu: 'a machine of qemu on the current generation of an image, which needs a kernel in it',
 };
 
 /** @throws {ConfigError} */
@@ -34,7 +36,7 @@ export function virtBackends(env: NodeJS.ProcessEnv): Readonly<Record<string, Vi
   const state = stateAt(settings.state);
   const native = nativeBackends(state, settings).map((backend) => [
     backend.name,
-    onImages(backend, state, settings.images.keep, env),
+    onImages(backend, state, settings.images, env),
   ]);
   return {
     ...(Object.fromEntries(native) as Record<string, VirtBackend>),
@@ -51,7 +53,7 @@ export function virtBackends(env: NodeJS.ProcessEnv): Readonly<Record<string, Vi
 /** Seconds for which open-golden waits for another writer; GOLDBED_GOLDEN_WAIT. */
 const defaultWait = 30;
 
-function onImages(backend: Backend, state: State, keep: number, env: NodeJS.ProcessEnv): VirtBackend {
+function onImages(backend: Backend, state: State, images: Settings['images'], env: NodeJS.ProcessEnv): VirtBackend {
   const published = new Set<string>();
   return {
     usage: `${backend.name} IMAGE${backend.name === 'schroot' ? '|CHROOT' : ''}`,
@@ -69,13 +71,15 @@ function onImages(backend: Backend, state: State, keep: number, env: NodeJS.Proc
       const leases = localLeases(state, wait);
       const golden = (await backend.cannotKeep?.()) === undefined;
       const onPublished = (): void => void published.add(image);
-      return imageSource({ store: state, image, backend, leases, sessionId, who, golden, onPublished });
+      const verify = verifyFor(images.policy, image);
+      return imageSource({ store: state, image, backend, leases, sessionId, who, golden, onPublished, ...verify });
     },
     unavailable: () => backend.unavailable(),
     async reap() {
       await backend.reap();
       await reapPins(state);
-      for (const image of published) await collect(state, image, { keep, signal: new AbortController().signal });
+      for (const image of published)
+        await collect(state, image, { keep: keepFor(images, image), signal: new AbortController().signal });
     },
   };
 }

@@ -1,6 +1,7 @@
 /** The verbs of the protocol: how many arguments each takes, and the reply. Written with `_`, as the stock servers look them up. */
 import { copyDown, copyUp, type CopyOptions } from './copy.ts';
 import { ProtocolError } from './protocol-error.ts';
+import { rebootWithScratch } from './reboot.ts';
 import type { ServedTestbed } from './served-testbed.ts';
 import { encodeArgv, encodeWord } from './words.ts';
 
@@ -45,10 +46,10 @@ function printExecuteCommand(server: ServedTestbed): string {
   return `ok ${encodeArgv(server.opened('print-execute-command').testbed.auxverb)}`;
 }
 
-async function reboot(server: ServedTestbed): Promise<string> {
-  const { testbed } = server.opened('reboot');
+async function reboot(server: ServedTestbed, [how]: readonly string[]): Promise<string> {
+  const { testbed, scratch } = server.opened('reboot');
   if (!server.source.reboot || testbed.reboot === undefined) throw new ProtocolError('reboot capability not available');
-  await testbed.reboot(server.options.signal);
+  await rebootWithScratch(testbed, scratch, how === 'prepare-only' ? 'testbed' : 'server', server.options.signal);
   return 'ok'; // README says a scratch path follows; autopkgtest requires that none does
 }
 

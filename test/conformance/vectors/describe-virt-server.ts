@@ -28,11 +28,14 @@ export function describeVirtServer(
   server: () => ServerUnderTest,
   revert: boolean,
   stock: boolean | '5.49' = false,
+  reboot = false,
 ): void {
   describe(`${name}: the table`, () => {
     for (const vector of serverVectors) {
       if (vector.needs === 'revert' && !revert) continue;
       if (vector.needs === 'no-revert' && revert) continue;
+      if (vector.needs === 'reboot' && !reboot) continue;
+      if (vector.needs === 'no-reboot' && reboot) continue;
       const asOurs = stock === false || (stock === '5.49' && vector.stock549 === 'as ours');
       const expected: Expected | string = asOurs ? vector : (vector.stock ?? vector);
       if (typeof expected === 'string') continue; // it would hang

@@ -20,7 +20,7 @@ export interface Vector extends Expected {
   /** 5.49 no longer does what `stock` says. */
   readonly stock549?: 'as ours';
   /** Only for servers that have `revert`. */
-  readonly needs?: 'revert' | 'no-revert';
+  readonly needs?: 'revert' | 'no-revert' | 'reboot' | 'no-reboot';
 }
 
 const ok = /^ok$/;
@@ -79,7 +79,14 @@ export const serverVectors: readonly Vector[] = [
   { name: 'revert while closed', send: 'revert\n', replies: [], ...fatal },
   { name: 'revert that is not announced', send: 'open\nrevert\n', replies: [scratch], ...fatal, needs: 'no-revert' },
   { name: 'revert', send: 'open\nrevert\nquit\n', replies: [scratch, scratch], exit: 0, needs: 'revert' },
-  { name: 'reboot that is not announced', send: 'open\nreboot\n', replies: [scratch], ...fatal },
+  {
+    name: 'reboot that is not announced',
+    send: 'open\nreboot\n',
+    replies: [scratch],
+    ...fatal,
+    needs: 'no-reboot',
+  },
+  { name: 'reboot', send: 'open\nreboot\nquit\n', replies: [scratch, /^ok$/], exit: 0, needs: 'reboot' },
   { name: 'reboot with two arguments', send: 'open\nreboot a b\n', replies: [scratch], ...fatal },
   { name: 'copydown with one argument', send: 'open\ncopydown /a\n', replies: [scratch], ...fatal },
   { name: 'copydown with three', send: 'open\ncopydown /a /b /c\n', replies: [scratch], ...fatal },

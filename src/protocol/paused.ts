@@ -1,0 +1,16 @@
+/** What an operator has paused: its jobs are not begun until that is taken back. */
+import { drainedSchema, type Drained } from './presence.ts';
+
+/** `image:NAME` or `label:NAME`, as the hash in Redis has it. */
+export type PausedName = `image:${string}` | `label:${string}`;
+
+export type Paused = ReadonlyMap<string, Drained>;
+
+/** That it stands there is what counts: an entry of another version holds as well. */
+export function parseHeldBack(text: string): Drained {
+  try {
+    return drainedSchema.parse(JSON.parse(text));
+  } catch {
+    return { reason: 'unknown', since: 0 };
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * Fairness inside a queue: a job's priority is its virtual start time (start-time fair queueing), so that the jobs of
+ * tenants take turns, however many one of them has waiting. BullMQ runs the smallest priority first.
+ */
+import type { RoutingKey } from '../protocol/routing.ts';
+import type { RedisHandle } from './connect.ts';
+
+/** BullMQ's own limit is 2,097,151. At it all are equal, and it is first come, first served. */
+const latest = 2_000_000;
+
+/**
+ * KEYS: the queue's virtual times, its waiting jobs. ARGV: tenant, how many, latest. Returns the first start time: no
+ * earlier than that of the job claimed last (a tenant saves nothing up), nor than the tenant's own last. An empty queue
+ * begins anew.
+ */
+const startScript = `
+if redis.call('ZCARD', KEYS[2]) == 0 then redis.call('DEL', KEYS[1]) end
+local times = redis.call('HMGET', KEYS[1], 'now', 'of:' .. ARGV[1])
+local start = math.max(tonumber(times[1] or 0), tonumber(times[2] or 0)) + 1
+redis.call('HSET', KEYS[1], 'of:' .. ARGV[1], math.min(start + ARGV[2] - 1, ARGV[3]))
+redis.call('EXPIRE', KEYS[1], 2592000)
+return math.min(start, ARGV[3])`;
+
+/** KEYS: the queue's virtual times. ARGV: the priority of a claimed job. */
+const advanceScript = `
+if tonumber(redis.call('HGET', KEYS[1], 'now') or 0) < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'now', ARGV[1]) end`;
+
+/** @returns the priorities of so many new jobs of a tenant, in their order */
+export async function fairPriorities(
+  redis: RedisHandle,
+  key: RoutingKey,
+  tenant: string,
+  count: number,
+): Promise<number[]> {
+  const keys = [redis.keys.fair(key), `${redis.keys.queues}:${key}:prioritized`] as const;
+  const start = Number(await redis.client.eval(startScript, 2, ...keys, tenant, count, latest));
+  return Array.from({ length: count }, (_, index) => Math.min(start + index, latest));
+}
+
+/** To be said of each job that is claimed. */
+export async function advanceTime(redis: RedisHandle, key: RoutingKey, priority: number): Promise<void> {
+  await redis.client.eval(advanceScript, 1, redis.keys.fair(key), priority);
+}

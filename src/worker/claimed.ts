@@ -1,0 +1,115 @@
+/** A claimed job: its claim is kept alive, and ended once, in one of three ways. */
+import { ErrorCode, UnrecoverableError, type Job } from 'bullmq';
+import { LeaseLost } from '../protocol/errors.ts';
+import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
+import type { RoutingKey } from '../protocol/routing.ts';
+import type { RedisHandle } from '../redis/connect.ts';
+import { nudge } from '../redis/nudges.ts';
+import { persist } from '../redis/persist.ts';
+import { announceWork } from '../redis/ready.ts';
+import type { WrittenEntry } from './journal.ts';
+import { renewLock } from './lock.ts';
+
+export interface Claimed {
+  readonly runId: string;
+  readonly key: RoutingKey;
+  /** Whatever somebody put into the queue. */
+  readonly data: unknown;
+  /** Milliseconds since the epoch. */
+  readonly submitted: number;
+  /** Counts the claims of the job, wherever, from 1. */
+  readonly attempt: number;
+  /** False when the claim is lost. Waits while Redis is away. */
+  renew(): Promise<boolean>;
+  /** Each of these ends the claim, and waits while Redis is away. @throws {LeaseLost} when it was not ours any more */
+  complete(outcome: Outcome): Promise<void>;
+  fail(error: Error, how: { retry: boolean }): Promise<void>;
+  giveBack(): Promise<void>;
+  /** Back to the queue, for whoever is first after so many milliseconds. */
+  leave(delay: number): Promise<void>;
+  /** Away with it: it was no run, but stood for one. */
+  drop(): Promise<void>;
+}
+
+/** What a claim was made with. */
+export interface Token {
+  readonly text: string;
+  /** Its last claim was not answered: it may hold a job, and must not leave the journal before that is known. */
+  unsure: boolean;
+  readonly entry: WrittenEntry;
+}
+
+/** @param onRetry called when the job is to be tried again later */
+export function claimedJob(redis: RedisHandle, job: Job, key: RoutingKey, token: Token, onRetry: () => void): Claimed {
+  const runId = String(job.id);
+  const attempt = job.attemptsStarted;
+  const renew = (): Promise<boolean> => renewLock(redis, key, { id: runId, attempt }, token.text);
+  const ended = (): Promise<void> => nudge(redis, { ended: runId });
+  const settle = async (end: () => Promise<unknown>, tell: () => Promise<void> = ended): Promise<void> => {
+    try {
+      await persist(redis, () => whileOurs(end, renew));
+    } catch (error) {
+      if (!isLockLost(error)) throw error; // it is still ours, and the journal says so
+      await token.entry.strike();
+      throw new LeaseLost(`${runId}: the claim was lost`, { cause: error });
+    }
+    await token.entry.strike();
+    await tell().catch(() => {}); // what nobody hears can be found by looking
+  };
+  return {
+    runId,
+    key,
+    data: job.data,
+    submitted: job.timestamp,
+    attempt,
+    renew,
+    async complete(told) {
+      const outcome = outcomeSchema.parse(told);
+      await token.entry.end({ runId, attempt, outcome });
+      await settle(() => job.moveToCompleted(outcome, token.text, false));
+    },
+    fail: (error, { retry }) =>
+      settle(async () => {
+        if (retry) onRetry();
+        await job.moveToFailed(retry ? error : unrecoverable(error), token.text, false);
+      }),
+    giveBack: () =>
+      settle(
+        () => job.moveToWait(token.text),
+        () => announceWork(redis, key),
+      ),
+    leave: (delay) =>
+      settle(
+        () => job.moveToDelayed(Date.now() + delay, token.text),
+        async () => {}, // the coordinator tells when the time has come
+      ),
+    drop: () =>
+      settle(
+        () => job.moveToCompleted(null, token.text, false),
+        async () => {}, // nobody waits for it
+      ),
+  };
+}
+
+/** Once more when the lock had run out while Redis was away, and could be had again. */
+export async function whileOurs(action: () => Promise<unknown>, renew: () => Promise<boolean>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    if (!isLockLost(error) || !(await renew())) throw error;
+    await action();
+  }
+}
+
+/** BullMQ's own word for it, a number on the error (finished-errors.js of 6.7). */
+export function isLockLost(error: unknown): boolean {
+  const { JobNotExist, JobLockNotExist, JobNotInState, JobLockMismatch } = ErrorCode;
+  const lost: unknown[] = [JobNotExist, JobLockNotExist, JobNotInState, JobLockMismatch];
+  return error instanceof Error && 'code' in error && lost.includes(error.code);
+}
+
+function unrecoverable(error: Error): Error {
+  const final = new UnrecoverableError(error.message);
+  if (error.stack !== undefined) final.stack = error.stack;
+  return final;
+}

@@ -1,0 +1,176 @@
+/** What the coordinator does for the fleet: finds work that nobody told of, and the jobs of workers that are gone. */
+import { Queue } from 'bullmq';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { enqueue } from '../../src/producer/enqueue.ts';
+import { showRun } from '../../src/producer/runs.ts';
+import { remembered } from '../../src/protocol/routing.ts';
+import { knownKeys, readyKeys } from '../../src/redis/ready.ts';
+import type { Claimed } from '../../src/worker/claimed.ts';
+import { Claims } from '../../src/worker/claims.ts';
+import { coordinate } from '../../src/worker/coordinator.ts';
+import { forgetOld } from '../../src/worker/forget.ts';
+import { openJournal, type Journal } from '../../src/worker/journal.ts';
+import { LostClaims } from '../../src/worker/lost-claims.ts';
+import { announce } from '../../src/worker/presence.ts';
+import { buildKey, buildRequest, outcome, presenceOf, startTestRedis, type TestRedis } from './fixtures.ts';
+import { listenFor } from './listen-for.ts';
+
+const day = 86_400_000;
+const times = { every: 5, ttl: 10_000, deadAfter: 20, unlockedAfter: 20, forgetEvery: 1e9 };
+let server: TestRedis;
+let journal: Journal;
+let claims: Claims;
+
+beforeEach(async () => {
+  server = await startTestRedis();
+  journal = await openJournal(server.state);
+  claims = new Claims(server.redis, journal);
+});
+afterEach(async () => {
+  await claims[Symbol.asyncDispose]();
+  await journal[Symbol.asyncDispose]();
+  await server[Symbol.asyncDispose]();
+});
+
+const add = async (name: string): Promise<string> => (await enqueue(server.redis, buildRequest(name), 'amd64')).runId;
+
+async function claim(from: Claims = claims): Promise<Claimed> {
+  const claimed = await from.claim(buildKey);
+  if (claimed === undefined) throw new Error('nothing to claim');
+  return claimed;
+}
+
+function present({ incarnation }: Journal): Promise<AsyncDisposable> {
+  const about = presenceOf('here', incarnation, []);
+  return announce(server.redis.client, server.redis.keys, () => about);
+}
+
+const coordinating = (by: Journal = journal): AsyncDisposable =>
+  coordinate({ redis: server.redis, incarnation: by.incarnation, claims, log: () => {}, times });
+
+const workTold = (): Promise<{ readonly heard: Promise<void> }> =>
+  listenFor(server.redis, (nudge) => 'enqueued' in nudge && nudge.enqueued === buildKey);
+
+describe('a worker that is gone', () => {
+  test('its job goes back when its heartbeat is missing; the jobs of those that live stay', async () => {
+    const dying = await openJournal(server.state);
+    await using dyingClaims = new Claims(server.redis, dying);
+    await using _ = await present(journal);
+    const heartbeat = await present(dying);
+    const lost = await add('lost');
+    const gone = await claim(dyingClaims);
+    const kept = await add('kept');
+    const mine = await claim();
+    await using coordinator = coordinating();
+    const told = await workTold();
+    await heartbeat[Symbol.asyncDispose]();
+    await told.heard;
+    const next = await claim();
+    expect(next.runId).toBe(lost);
+    expect((await showRun(server.redis, kept)).state).toBe('active');
+    await expect(gone.complete(outcome('late'))).rejects.toThrow(/the claim was lost/);
+    await next.complete(outcome('in time'));
+    await mine.complete(outcome());
+    expect(await showRun(server.redis, lost)).toMatchObject({ outcome: { result: { status: 'in time' } } });
+    await coordinator[Symbol.asyncDispose]();
+  });
+
+  test('a lock that nobody has goes back, too', async () => {
+    await using _ = await present(journal);
+    const runId = await add('unlocked');
+    await claim();
+    const told = await workTold();
+    await server.redis.client.del(`${server.redis.keys.queues}:${buildKey}:${runId}:lock`);
+    await using coordinator = coordinating();
+    await told.heard;
+    const next = await claim();
+    expect(next).toMatchObject({ runId, attempt: 2 });
+    await next.complete(outcome());
+    await coordinator[Symbol.asyncDispose]();
+  });
+
+  test('nobody counts as gone by what was not seen: after a break of the connection the look begins anew', async () => {
+    const patience = { every: 1e9, deadAfter: 1, unlockedAfter: 1 };
+    const lost = new LostClaims(server.redis, claims, patience, () => {});
+    const runId = await add('patient');
+    await claim(); // and no heartbeat at all
+    const state = async (): Promise<string> => (await showRun(server.redis, runId)).state;
+    for (let round = 0; round < 3; round += 1) {
+      await lost.giveBack([buildKey]);
+      const later = performance.now() + 2;
+      while (performance.now() < later) await new Promise(setImmediate);
+      const id = await server.redis.client.client('ID');
+      const other = server.redis.duplicate();
+      await other.client('KILL', 'ID', id);
+      other.disconnect();
+    }
+    expect(await state()).toBe('active');
+    await lost.giveBack([buildKey]);
+    const later = performance.now() + 2;
+    while (performance.now() < later) await new Promise(setImmediate);
+    await lost.giveBack([buildKey]);
+    expect(await state()).toBe('waiting');
+  });
+});
+
+test('work that its producer did not come to tell of is found', async () => {
+  await using queue = disposable(
+    new Queue(buildKey, { connection: server.redis.client, prefix: server.redis.keys.queues }),
+  );
+  await server.redis.client.zadd(server.redis.keys.known, '0', buildKey);
+  await queue.it.add('build', buildRequest('untold'), { jobId: 'untold', priority: 1 });
+  expect(await claims.ready()).toEqual([]);
+  const told = await workTold();
+  await using coordinator = coordinating();
+  await told.heard;
+  expect(await claims.ready()).toEqual([buildKey]);
+  await (await claim()).complete(outcome());
+  expect(await claims.claim(buildKey)).toBeUndefined();
+  expect(await readyKeys(server.redis)).toEqual([]);
+  await coordinator[Symbol.asyncDispose]();
+});
+
+test('one at a time; the next takes over when it ends', async () => {
+  const other = await openJournal(server.state);
+  const holder = (): Promise<string | null> => server.redis.client.get(server.redis.keys.coordinator);
+  const first = coordinating();
+  while ((await holder()) !== journal.incarnation);
+  const second = coordinating(other);
+  for (let i = 0; i < 20; i += 1) expect(await holder()).toBe(journal.incarnation);
+  await first[Symbol.asyncDispose]();
+  while ((await holder()) !== other.incarnation);
+  await second[Symbol.asyncDispose]();
+  expect(await holder()).toBeNull();
+});
+
+describe('what is too old', () => {
+  test('a run whose job is gone is forgotten, and its request begins again at one', async () => {
+    const { keys, client } = server.redis;
+    const old = await add('old');
+    const waiting = await add('waiting');
+    await (await claim()).complete(outcome());
+    await client.del(`${keys.queues}:${buildKey}:${old}`); // as BullMQ does in its time
+    await forgetOld(server.redis);
+    expect(await client.exists(keys.run(old))).toBe(1);
+    await forgetOld(server.redis, Date.now() + remembered + day);
+    expect(await client.zrangebyscore(keys.runs, '-inf', '+inf')).toEqual([waiting]);
+    expect(await client.exists(keys.run(old), keys.latestRun(old))).toBe(0);
+    expect(await client.exists(keys.run(waiting), keys.latestRun(waiting))).toBe(2);
+  });
+
+  test('a queue is forgotten when it is empty and nobody has used it for a day', async () => {
+    await add('last');
+    const later = Date.now() + 2 * day;
+    await forgetOld(server.redis, later);
+    expect(await knownKeys(server.redis)).toEqual([buildKey]);
+    await (await claim()).complete(outcome());
+    await forgetOld(server.redis);
+    expect(await knownKeys(server.redis)).toEqual([buildKey]);
+    await forgetOld(server.redis, later);
+    expect(await knownKeys(server.redis)).toEqual([]);
+  });
+});
+
+function disposable(it: Queue): AsyncDisposable & { readonly it: Queue } {
+  return { it, [Symbol.asyncDispose]: () => it.close() };
+}

@@ -1,0 +1,106 @@
+/** Many jobs at once: handed in whole or completed by handing in again; and tenants take turns. */
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { enqueue, enqueueAll } from '../../src/producer/enqueue.ts';
+import { showRun } from '../../src/producer/runs.ts';
+import type { Claimed } from '../../src/worker/claimed.ts';
+import { Claims } from '../../src/worker/claims.ts';
+import { openJournal } from '../../src/worker/journal.ts';
+import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+
+let server: TestRedis;
+let claims: Claims;
+
+beforeEach(async () => {
+  server = await startTestRedis();
+  claims = new Claims(server.redis, await openJournal(server.state));
+});
+afterEach(async () => {
+  await claims[Symbol.asyncDispose]();
+  await server[Symbol.asyncDispose]();
+});
+
+const requests = (prefix: string, count: number): ReturnType<typeof buildRequest>[] =>
+  Array.from({ length: count }, (_, index) => buildRequest(`${prefix}${index}`));
+
+async function claim(): Promise<Claimed> {
+  const claimed = await claims.claim(buildKey);
+  if (claimed === undefined) throw new Error('nothing to claim');
+  return claimed;
+}
+
+async function names(count: number): Promise<string[]> {
+  const found: string[] = [];
+  for (let i = 0; i < count; i += 1) {
+    const claimed = await claim();
+    found.push((claimed.data as ReturnType<typeof buildRequest>).source.package);
+    await claimed.complete(outcome());
+  }
+  return found;
+}
+
+describe('many at once', () => {
+  test('each is a run of its own, in their order; the same in one batch is one run', async () => {
+    const batch = requests('p', 1203); // more than go to Redis together
+    const done = await enqueueAll(server.redis, [...batch, ...batch.slice(0, 2)], 'amd64');
+    expect(done.slice(0, 1203).every(({ state }) => state === 'new')).toBe(true);
+    expect(done.slice(1203)).toEqual(done.slice(0, 2).map(({ runId }) => ({ runId, state: 'already' })));
+    expect(new Set(done.map(({ runId }) => runId)).size).toBe(1203);
+    expect(await names(3)).toEqual(['p0', 'p1', 'p2']);
+  });
+
+  test('handed in again: what waits is already there, what has ended runs anew or is taken as recorded', async () => {
+    const batch = requests('p', 3);
+    const first = await enqueueAll(server.redis, batch, 'amd64');
+    await names(1);
+    const reused = await enqueueAll(server.redis, batch, 'amd64', { reuse: true });
+    expect(reused.map(({ state }) => state)).toEqual(['recorded', 'already', 'already']);
+    const again = await enqueueAll(server.redis, batch, 'amd64');
+    expect(again.map(({ state }) => state)).toEqual(['new', 'already', 'already']);
+    expect(again[0]?.runId).toBe(`${first[0]?.runId}-2`);
+  });
+
+  test('cut off between admitting and queueing: handing in again completes it', async () => {
+    const batch = requests('p', 2);
+    const [one] = await enqueueAll(server.redis, batch.slice(0, 1), 'amd64');
+    const { keys, client } = server.redis;
+    await client.set(keys.latestRun((await enqueue(server.redis, buildRequest('x'), 'amd64')).runId), '1');
+    const other = (await enqueueAll(server.redis, batch.slice(1), 'amd64'))[0]?.runId ?? '';
+    const queue = `${keys.queues}:${buildKey}`; // as if it had never come there
+    await client.multi().del(`${queue}:${other}`).zrem(`${queue}:prioritized`, other).exec();
+    expect((await showRun(server.redis, other)).state).toBe('absent');
+    const again = await enqueueAll(server.redis, batch, 'amd64');
+    expect(again).toEqual([
+      { runId: one?.runId, state: 'already' },
+      { runId: other, state: 'new' },
+    ]);
+  });
+});
+
+describe('tenants take turns', () => {
+  test('ten jobs behind ten thousand start within the next twenty', async () => {
+    await enqueueAll(server.redis, requests('rebuild', 10_000), 'amd64', { tenant: 'archive' });
+    await names(5);
+    await enqueueAll(server.redis, requests('ci', 10), 'amd64', { tenant: 'ci' });
+    const next = await names(25);
+    expect(next.filter((name) => name.startsWith('ci'))).toHaveLength(10);
+    expect(next.filter((name) => name.startsWith('rebuild'))).toHaveLength(15);
+  });
+
+  test('nobody saves up: who was silent for long does not overtake all others then', async () => {
+    await enqueueAll(server.redis, requests('a', 100), 'amd64', { tenant: 'a' });
+    await names(50);
+    await enqueueAll(server.redis, requests('b', 100), 'amd64', { tenant: 'b' });
+    const next = await names(40);
+    expect(next.filter((name) => name.startsWith('a')).length).toBeGreaterThanOrEqual(18);
+    expect(next.filter((name) => name.startsWith('b')).length).toBeGreaterThanOrEqual(18);
+  });
+
+  test('an empty queue begins anew: its numbers do not run out', async () => {
+    await enqueueAll(server.redis, requests('a', 10), 'amd64', { tenant: 'a' });
+    await names(10);
+    await enqueue(server.redis, buildRequest('later'), 'amd64', { tenant: 'b' });
+    const { keys, client } = server.redis;
+    expect(await client.hget(keys.fair(buildKey), 'of:b')).toBe('1');
+    await names(1);
+  });
+});

@@ -1,0 +1,162 @@
+/** Several hosts on one server: one that fails everything, one that is drained, and what a waiting job is told. */
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { enqueue, enqueueAll } from '../../src/producer/enqueue.ts';
+import { drainHost, findHost, listHosts, resumeHost } from '../../src/producer/hosts.ts';
+import { showRun, waitFor } from '../../src/producer/runs.ts';
+import { whyWaiting } from '../../src/producer/why.ts';
+import { TestbedError } from '../../src/protocol/errors.ts';
+import { failureError, failureOf } from '../../src/protocol/failure.ts';
+import { presenceSchema } from '../../src/protocol/presence.ts';
+import { connectRedis } from '../../src/redis/connect.ts';
+import { subscribeNudges } from '../../src/redis/nudges.ts';
+import { Breaker } from '../../src/worker/breaker.ts';
+import type { Claimed } from '../../src/worker/claimed.ts';
+import { Claims } from '../../src/worker/claims.ts';
+import { coordinate } from '../../src/worker/coordinator.ts';
+import type { Ending } from '../../src/worker/handle.ts';
+import { HostGuard } from '../../src/worker/host-guard.ts';
+import { openJournal } from '../../src/worker/journal.ts';
+import { runLoop } from '../../src/worker/loop.ts';
+import { announce } from '../../src/worker/presence.ts';
+import { Slots } from '../../src/worker/slots.ts';
+import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+
+const never = new AbortController().signal;
+let server: TestRedis;
+let joined: AsyncDisposable[];
+
+beforeEach(async () => {
+  server = await startTestRedis();
+  joined = [];
+});
+afterEach(async () => {
+  await Promise.all(joined.map((host) => host[Symbol.asyncDispose]()));
+  await server[Symbol.asyncDispose]();
+});
+
+type Run = (claimed: Claimed) => Promise<Ending>;
+
+/** A host with the real claims, guard, loop and coordinator; what a job does there is the test's. */
+async function join(name: string, run: Run, { slots = 1 } = {}): Promise<{ readonly touched: Set<string> }> {
+  const redis = await connectRedis({ kind: 'embedded', socketPath: server.socketPath }, 'test');
+  const nudges = await subscribeNudges(redis);
+  const journal = await openJournal(server.state);
+  const { incarnation } = journal;
+  const claims = new Claims(redis, journal);
+  const breaker = new Breaker();
+  const guard = new HostGuard(redis, name, breaker);
+  const ledger = new Slots(slots);
+  const describeIt = () =>
+    presenceSchema.parse({
+      ...{ host: name, incarnation, pid: 1, started: '0', bootId: 'x', images: ['img'], since: 0, arch: 'amd64' },
+      ...{ slots, busy: slots - ledger.free, troubles: breaker.troubles(), backends: { overlay: null } },
+    });
+  const presence = await announce(redis.client, redis.keys, describeIt);
+  const times = { every: 10, ttl: 10_000, deadAfter: 1e9, unlockedAfter: 1e9, forgetEvery: 1e9 };
+  const coordinator = coordinate({ redis, incarnation, claims, log: () => {}, times });
+  const touched = new Set<string>();
+  const stop = new AbortController();
+  const running = runLoop(
+    {
+      slots: ledger,
+      claims,
+      offers: () => guard.allowed([buildKey]),
+      run: (claimed) =>
+        guard.run(claimed, async () => {
+          touched.add(claimed.runId);
+          await presence.update();
+          const ending = await run(claimed);
+          await presence.update();
+          return ending;
+        }),
+      onNudge: (wake) => nudges.listen(wake),
+      sweep: 60_000,
+      log: () => {},
+    },
+    stop.signal,
+  );
+  joined.push({
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await running;
+      for (const part of [coordinator, presence, claims, journal, nudges, redis]) await part[Symbol.asyncDispose]();
+    },
+  });
+  return { touched };
+}
+
+const succeed: Run = async (claimed) => {
+  await claimed.complete(outcome());
+  return { kind: 'completed' };
+};
+const breakDown: Run = async (claimed) => {
+  const error = new TestbedError('open', 'overlay', 'no space');
+  await claimed.fail(failureError(failureOf(error), error), { retry: true });
+  return { kind: 'testbed', message: 'no space' };
+};
+
+describe('a host that fails everything', () => {
+  test('touches at most ten jobs of a thousand, and all of them end well elsewhere', async () => {
+    const requests = Array.from({ length: 1000 }, (_, index) => buildRequest(`p${index}`));
+    const hole = await join('hole', breakDown, { slots: 4 });
+    const good = await join('good', succeed, { slots: 4 });
+    const runs = await enqueueAll(server.redis, requests, 'amd64');
+    for (const { runId } of runs) expect((await waitFor(server.redis, runId, never)).state).toBe('completed');
+    expect(hole.touched.size).toBeGreaterThan(0);
+    expect(hole.touched.size).toBeLessThanOrEqual(10);
+    expect(good.touched.size).toBe(1000);
+    const { workers } = await findHost(server.redis, 'hole');
+    expect(workers[0]?.troubles[0]).toMatch(/^img on any: failed \d+ times in a row: no space$/);
+  });
+
+  test('alone it tries each job as often as the budget allows, and no job is lost', async () => {
+    await join('only', breakDown);
+    const { runId } = await enqueue(server.redis, buildRequest('p'), 'amd64');
+    expect(await waitFor(server.redis, runId, never)).toMatchObject({
+      state: 'failed',
+      failure: { class: 'infrastructure', message: 'overlay: open: no space' },
+    });
+  });
+});
+
+describe('a drained host', () => {
+  test('takes nothing until it is resumed; a waiting job says why', async () => {
+    await join('bay1', succeed);
+    await drainHost(server.redis, 'bay1', 'new disks');
+    const { runId } = await enqueue(server.redis, buildRequest('p'), 'amd64');
+    expect(await listHosts(server.redis)).toMatchObject([{ host: 'bay1', drained: { reason: 'new disks' } }]);
+    expect(await whyWaiting(server.redis, runId)).toEqual(['bay1 is drained: new disks']);
+    expect((await showRun(server.redis, runId)).state).toBe('waiting');
+    expect(await resumeHost(server.redis, 'bay1')).toBe(true);
+    expect((await waitFor(server.redis, runId, never)).state).toBe('completed');
+    expect(await resumeHost(server.redis, 'bay1')).toBe(false);
+    expect(await whyWaiting(server.redis, runId)).toEqual([]);
+  });
+});
+
+describe('why a job waits', () => {
+  test('no worker; none with the image; none of the backend; no free slot, and how many are before it', async () => {
+    const { redis } = server;
+    const [first, second] = await enqueueAll(redis, [buildRequest('p'), buildRequest('q')], 'amd64');
+    expect(await whyWaiting(redis, first?.runId ?? '')).toEqual(['no worker is running']);
+    let release = (): void => {};
+    const released = new Promise<void>((resolve) => (release = resolve));
+    const begun = new Promise<void>((resolve) => {
+      void join('bay1', async (claimed) => {
+        resolve();
+        await released;
+        return succeed(claimed);
+      });
+    });
+    await begun;
+    expect(await whyWaiting(redis, second?.runId ?? '')).toEqual(['bay1 has no free slot (1 of 1 busy)']);
+    const other = await enqueue(redis, { ...buildRequest('p'), image: 'sid' }, 'amd64');
+    expect(await whyWaiting(redis, other.runId)).toEqual(['no host that runs has the image sid']);
+    const docker = await enqueue(redis, { ...buildRequest('p'), backend: 'docker' }, 'amd64');
+    expect(await whyWaiting(redis, docker.runId)).toEqual(['bay1 cannot run docker: it does not know it']);
+    const arm = await enqueue(redis, buildRequest('r'), 'arm64');
+    expect(await whyWaiting(redis, arm.runId)).toEqual(['no host that has the image img is arm64']);
+    release();
+    await waitFor(redis, second?.runId ?? '', never);
+  });
+});
