@@ -34,14 +34,18 @@ export interface RunningWorker {
   readonly finished: Promise<void>;
 }
 
+export interface WorkerOptions {
+  readonly slots: number;
+  readonly log: Log;
+  /** Hears the run's id of each job that begins here. */
+  readonly onBegin?: (runId: string) => void;
+}
+
 /** Milliseconds between two looks at all queues, for what no nudge told. */
 const sweep = 15_000;
 
 /** Returns when the worker is ready to claim: it has announced itself and dealt with what dead ones left. */
-export async function startWorker(
-  context: Context,
-  options: { readonly slots: number; readonly log: Log },
-): Promise<RunningWorker> {
+export async function startWorker(context: Context, options: WorkerOptions): Promise<RunningWorker> {
   const drain = new AbortController();
   const shutdown = new AbortController();
   const ready = resolvers();
@@ -62,7 +66,7 @@ interface Control {
   readonly ready: () => void;
 }
 
-async function work(context: Context, options: { slots: number; log: Log }, control: Control): Promise<void> {
+async function work(context: Context, options: WorkerOptions, control: Control): Promise<void> {
   const { state } = context;
   await using redis = await openRedis(context, control.drain);
   await using nudges = await subscribeNudges(redis);
@@ -104,8 +108,11 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
         if (isScheduled(claimed)) return beginOnSchedule(claimed, redis, log);
         using renewal = keepRenewed(claimed, redis, nudges, control.shutdown);
         const jobLog: Log = (line, details) => log(line, { job: claimed.runId, queue: claimed.key, ...details });
-        const admit: Gate = async (job, request) =>
-          !(await parkIfPaused(redis, claims, job)) && gate.admit(job, request);
+        const admit: Gate = async (job, request) => {
+          const begins = !(await parkIfPaused(redis, claims, job)) && (await gate.admit(job, request));
+          if (begins) options.onBegin?.(job.runId);
+          return begins;
+        };
         const run = (): Promise<Ending> => handle(claimed, host, admit, renewal.signal, jobLog);
         await guard.run(claimed, () => metered?.metrics.count(claimed, run) ?? run());
       },

@@ -11,6 +11,9 @@ import { ConfigError } from './config-error.ts';
 import { keepSchema, policySchema, type Policies } from './policy.ts';
 import { defaultStateRoot } from './state.ts';
 
+/** More testbeds at a time than any host has room for. */
+export const maxSlots = 999;
+
 const hostName = /^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$/;
 const imageName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9+._-]*$/, 'expected the name of an image');
 
@@ -38,7 +41,7 @@ const fileSchema = z.strictObject({
     .optional(),
   worker: z
     .strictObject({
-      slots: z.number().int().min(1).max(256).optional(),
+      slots: z.number().int().min(1).max(maxSlots).optional(),
       /** What this host is called; default: its host name. */
       name: z.string().regex(hostName, 'expected a host name').optional(),
       /** Megabytes that must be free in the state folder before a job starts. */
@@ -145,8 +148,8 @@ export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
     },
     worker: {
       name: hostNameOf(env, merged.worker?.name),
-      slots: positive(env, 'GOLDBED_SLOTS') ?? merged.worker?.slots ?? 1,
-      minFreeDisk: positive(env, 'GOLDBED_MIN_FREE_DISK') ?? merged.worker?.minFreeDisk ?? 1024,
+      slots: slotsOf(env) ?? merged.worker?.slots ?? 1,
+      minFreeDisk: wholeNumber(env, 'GOLDBED_MIN_FREE_DISK') ?? merged.worker?.minFreeDisk ?? 1024,
       metrics: merged.worker?.metrics,
       log: merged.worker?.log ?? 'text',
     },
@@ -229,7 +232,14 @@ function merge(lower: FileSettings, upper: FileSettings): FileSettings {
   };
 }
 
-function positive(env: NodeJS.ProcessEnv, name: string): number | undefined {
+/** A worker without a slot would claim nothing, and look to all others as if somebody did. */
+function slotsOf(env: NodeJS.ProcessEnv): number | undefined {
+  const slots = wholeNumber(env, 'GOLDBED_SLOTS');
+  if (slots === undefined || (slots >= 1 && slots <= maxSlots)) return slots;
+  throw new ConfigError('GOLDBED_SLOTS', `GOLDBED_SLOTS: expected 1 to ${maxSlots}, found "${slots}"`);
+}
+
+function wholeNumber(env: NodeJS.ProcessEnv, name: string): number | undefined {
   const text = env[name];
   if (!text) return undefined;
   if (!/^\d{1,9}$/.test(text)) throw new ConfigError(name, `${name}: expected a whole number, found "${text}"`);

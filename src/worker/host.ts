@@ -5,10 +5,10 @@ import type { BackendChoice } from '../protocol/job-request.ts';
 import type { GenerationRef } from '../protocol/image.ts';
 import type { Channel } from '../protocol/testbed.ts';
 
-/** An image on a backend of this host, for one job. */
 /** Looks at a generation before it is published. @returns names of what passed @throws {GoldenRefusal} what did not */
 export type CandidateCheck = (candidate: OpenedImage, signal: AbortSignal) => Promise<string[]>;
 
+/** An image on a backend of this host, for one job. */
 export interface OpenedImage extends AsyncDisposable {
   readonly image: string;
   /**

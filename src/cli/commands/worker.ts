@@ -1,5 +1,6 @@
 /** `goldbed worker`: runs jobs until SIGTERM, which drains; a second signal gives the running jobs back. */
 import { Command } from 'commander';
+import { maxSlots } from '../../config/load.ts';
 import { UsageError } from '../../protocol/errors.ts';
 import type { Log } from '../../worker/handle.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
@@ -45,6 +46,7 @@ async function logger({ log, name }: Context['settings']['worker']): Promise<Log
 }
 
 function slotCount(text: string): number {
-  if (!/^[1-9]\d{0,2}$/.test(text)) throw new UsageError('--slots', `--slots: expected 1 to 999, found "${text}"`);
+  if (!/^\d{1,9}$/.test(text) || Number(text) < 1 || Number(text) > maxSlots)
+    throw new UsageError('--slots', `--slots: expected 1 to ${maxSlots}, found "${text}"`);
   return Number(text);
 }
