@@ -56,7 +56,11 @@ export async function runBuild(request: BuildRequest, job: JobContext, signal: A
 }
 
 /** Copies the log under the name by which people look for it: `hello_2.10-3_amd64.build`. After the log is closed. */
-export async function keepBuildLog({ source }: BuildRequest, { folder, image }: JobContext, log: string): Promise<void> {
+export async function keepBuildLog(
+  { source }: BuildRequest,
+  { folder, image }: JobContext,
+  log: string,
+): Promise<void> {
   const names = await folder.listArtifacts();
   const changes = names.find((name) => name.endsWith('.changes'));
   const version = source.version === undefined ? '' : `_${source.version.replace(/^\d+:/, '')}`;
