@@ -22,6 +22,7 @@ import { recover } from '../worker/recover.ts';
 import { keepRenewed } from '../worker/renewal.ts';
 import { isScheduled } from '../worker/scheduled.ts';
 import { Slots } from '../worker/slots.ts';
+import { tidyDaily } from '../worker/tidy.ts';
 import { openRedis, type Context } from './context.ts';
 import { applySchedules, beginOnSchedule, freshnessGate } from './freshness.ts';
 import { makeHost } from './make-host.ts';
@@ -84,6 +85,7 @@ async function work(context: Context, options: WorkerOptions, control: Control):
   );
   await reapPins(state);
   await applySchedules(context, redis, log);
+  using _tidying = tidyDaily(state, context.settings.jobs.keep * 1000, log);
   const { incarnation } = journal;
   const slots = new Slots(options.slots);
   const breaker = new Breaker();

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { parse, YAMLParseError } from 'yaml';
 import * as z from 'zod';
 import { ConfigError } from './config-error.ts';
-import { keepSchema, policySchema, type Policies } from './policy.ts';
+import { durationSchema, keepSchema, policySchema, type Policies } from './policy.ts';
 import { defaultStateRoot } from './state.ts';
 
 /** More testbeds at a time than any host has room for. */
@@ -68,6 +68,12 @@ const fileSchema = z.strictObject({
   images: z
     .strictObject({ keep: keepSchema.optional(), policy: z.record(imageName, policySchema).optional() })
     .optional(),
+  jobs: z
+    .strictObject({
+      /** For how long a worker keeps the files of a job: its log, what it made. */
+      keep: durationSchema.optional(),
+    })
+    .optional(),
   docker: z
     .strictObject({
       /** The daemon's unix socket, or podman's. */
@@ -125,6 +131,8 @@ export interface Settings {
   readonly clients: { readonly sbuild: string; readonly autopkgtest: string };
   /** Generations kept of each image, and what is wanted of single ones. */
   readonly images: { readonly keep: number; readonly policy: Policies };
+  /** Seconds for which the files of a job are kept. */
+  readonly jobs: { readonly keep: number };
   readonly external: Readonly<Record<string, ExternalImage>>;
   readonly docker: { readonly socket: string; readonly network?: string };
   readonly qemu: { readonly memory: number; readonly cpus: number };
@@ -159,6 +167,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
       autopkgtest: merged.clients?.autopkgtest ?? '/usr/bin/autopkgtest',
     },
     images: { keep: merged.images?.keep ?? 3, policy: merged.images?.policy ?? {} },
+    jobs: { keep: merged.jobs?.keep ?? 30 * 86_400 },
     external: merged.external ?? {},
     docker: dockerSettings(env, merged.docker),
     qemu: { memory: merged.qemu?.memory ?? 2048, cpus: merged.qemu?.cpus ?? 1 },
@@ -226,6 +235,7 @@ function merge(lower: FileSettings, upper: FileSettings): FileSettings {
     fleet: { ...lower.fleet, ...upper.fleet },
     clients: { ...lower.clients, ...upper.clients },
     images: { ...lower.images, ...upper.images, policy: { ...lower.images?.policy, ...upper.images?.policy } },
+    jobs: { ...lower.jobs, ...upper.jobs },
     external: { ...lower.external, ...upper.external },
     docker: { ...lower.docker, ...upper.docker },
     qemu: { ...lower.qemu, ...upper.qemu },
