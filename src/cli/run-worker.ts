@@ -85,7 +85,8 @@ async function work(context: Context, options: WorkerOptions, control: Control):
   );
   await reapPins(state);
   await applySchedules(context, redis, log);
-  using _tidying = tidyDaily(state, context.settings.jobs.keep * 1000, log);
+  using tidying = tidyDaily(state, context.settings.jobs.keep * 1000, log);
+  void tidying;
   const { incarnation } = journal;
   const slots = new Slots(options.slots);
   const breaker = new Breaker();

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { overlayBackend } from '../../src/backends/overlay/index.ts';
 import { stateAt } from '../../src/config/state.ts';
-import { Goldbed, goldbedWithImage, program, testImage } from './fixtures/goldbed.ts';
+import { type Goldbed, goldbedWithImage, program, testImage } from './fixtures/goldbed.ts';
 import { leftovers, logSays } from './fixtures/left-behind.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { writeToy } from './fixtures/toy-package.ts';

@@ -52,7 +52,7 @@ test('inputs go when no job has used them for twice as long; dead drafts go the 
   await takeFile(artifacts, stored[1] ?? '', path.join(root, 'taken'));
   await putFile(artifacts, source); // handed in again
   expect(await tidy({ jobs, artifacts }, 30 * day)).toEqual({ runs: 0, inputs: 2 });
-  expect((await readdir(artifacts)).toSorted()).toEqual([stored[1], stored[2]].toSorted());
+  expect((await readdir(artifacts)).toSorted()).toEqual(stored.slice(1).toSorted());
 });
 
 test('a host that never had a job has nothing to tidy', async () => {
