@@ -64,7 +64,7 @@ describeWith('overlay', unavailable, 'the command line', () => {
 
   test('a command that works for itself does no more than its own job, and leaves nothing when its terminal closes', async () => {
     const own = await writeToy(folder, 'toy-own', { build: 'echo IN-THE-MIDDLE; sleep 1' });
-    const strangers = await writeToy(folder, 'toy-strangers', { build: 'sleep 1000' });
+    const strangers = await writeToy(folder, 'toy-strangers', { build: 'echo IN-THE-MIDDLE; sleep 1000' });
     const waiting = spawn(program, ['build', own, '--image', testImage, '--wait'], { env: goldbed.env, stdio: 'pipe' });
     const ended = once(waiting, 'exit');
     const [line] = (await once(waiting.stderr, 'data')) as [Buffer];
@@ -80,7 +80,7 @@ describeWith('overlay', unavailable, 'the command line', () => {
     });
     let said = '';
     hungUp.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
-    await logSays(goldbed, left, 'sleep 1000');
+    await logSays(goldbed, left, 'IN-THE-MIDDLE');
     hungUp.kill('SIGHUP');
     expect((await once(hungUp, 'exit'))[0]).toBe(130);
     expect(said).toMatch(/detached; it ran here, and waits in the queue again/);
