@@ -9,6 +9,7 @@ import { exitCodeOf } from '../protocol/failure.ts';
 import { describeRequest, type JobRequest } from '../protocol/job-request.ts';
 import { outcomeExitCode } from '../protocol/outcome.ts';
 import { checkedLabels } from '../protocol/label.ts';
+import { atLeast, usualSize, type Resources, type Size } from '../protocol/size.ts';
 import { enqueue, type EnqueueOptions } from '../producer/enqueue.ts';
 import { waitFor, type RunDetails } from '../producer/runs.ts';
 import { liveWorkers } from '../producer/workers.ts';
@@ -46,7 +47,7 @@ export async function submit(context: Context, request: JobRequest, flags: Submi
     return 0;
   }
   process.once('SIGINT', () => detach.abort(new Error('detached')));
-  const run = await waitWithWorker(context, redis, runId, detach.signal);
+  const run = await waitWithWorker(context, redis, { runId, size: request.size ?? usualSize }, detach.signal);
   if (run === undefined) {
     progress(`detached; the job goes on. Wait again: the same command. Look: goldbed show ${runId}`);
     return exitCodes.interrupted;
@@ -79,7 +80,7 @@ function tenantOf(word: string | undefined): string {
 async function waitWithWorker(
   context: Context,
   redis: RedisHandle,
-  runId: string,
+  { runId, size }: { readonly runId: string; readonly size: Size },
   signal: AbortSignal,
 ): Promise<RunDetails | undefined> {
   let own: RunningWorker | undefined;
@@ -90,7 +91,7 @@ async function waitWithWorker(
       if (['completed', 'failed', 'cancelled'].includes(run.state) || own !== undefined) return;
       if ((await liveWorkers(redis.client, redis.keys)).length > 0) return;
       progress('no worker is running: running the job here');
-      own = await startWorker(context, { slots: 1, log: () => {} });
+      own = await startWorker(context, { capacity: roomFor(context, size), log: () => {} });
     });
   } catch (error) {
     if (signal.aborted) return undefined;
@@ -99,6 +100,11 @@ async function waitWithWorker(
     own?.stop(signal.aborted ? 'now' : 'drain');
     await own?.finished;
   }
+}
+
+/** For the job, whatever the host has: nobody else would run it. And for a refresh of its image, should it want one. */
+function roomFor({ settings: { sizes } }: Context, size: Size): Resources {
+  return atLeast(sizes[size], sizes[usualSize]);
 }
 
 /** Milliseconds between two lines that tell why the job is held back. */
