@@ -1,6 +1,6 @@
 /** Queue names: one queue per routing key, so that all jobs of a queue are interchangeable for a host. */
 import type { JobKind, JobRequest } from './job-request.ts';
-import { sizeSchema, usualSize, type Size } from './size.ts';
+import { sizeNames, usualSize, type Size } from './size.ts';
 
 /** `<kind>.<backend>.<arch>.<size>.<image>`; only the image, last, may hold further dots. */
 export type RoutingKey = string;
@@ -23,12 +23,13 @@ export function routingKey(
   return [kind, backend, arch, size, image].join('.');
 }
 
+const keyPattern = new RegExp(String.raw`^([^.]+)\.([^.]+)\.([^.]+)\.(${sizeNames.join('|')})\.(.+)$`);
+
 /** Undefined for a queue that is none of ours. */
 export function parseRoutingKey(key: RoutingKey): RoutingParts | undefined {
-  const [, kind, backend, arch, word, image] = /^([^.]+)\.([^.]+)\.([^.]+)\.([^.]+)\.(.+)$/.exec(key) ?? [];
+  const [, kind, backend, arch, size, image] = keyPattern.exec(key) ?? [];
   if (kind === undefined || backend === undefined || arch === undefined || image === undefined) return undefined;
-  const size = sizeSchema.safeParse(word);
-  return size.success ? { kind, backend, arch, size: size.data, image } : undefined;
+  return { kind, backend, arch, size: size as Size, image };
 }
 
 export function routingKeyOf(request: JobRequest, arch: string): RoutingKey {
