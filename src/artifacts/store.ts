@@ -4,7 +4,7 @@
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
-import { copyFile, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdir, open, rename, rm, stat, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 
@@ -32,9 +32,12 @@ export async function putFile(store: string, file: string): Promise<StoredFile> 
 
 /** Puts a stored file at `target`, verified. @throws when it is missing or damaged, naming the digest */
 export async function takeFile(store: string, sha256: string, target: string): Promise<void> {
-  await copyFile(path.join(store, sha256), target, constants.COPYFILE_FICLONE);
+  const stored = path.join(store, sha256);
+  await copyFile(stored, target, constants.COPYFILE_FICLONE);
   const found = await sha256Of(target);
   if (found !== sha256) throw new Error(`artifact ${sha256} is damaged: its content hashes to ${found}`);
+  const now = new Date();
+  await utimes(stored, now, now).catch(() => {}); // it is used still: worker/tidy.ts; another user's store may forbid it
 }
 
 export async function sha256Of(file: string): Promise<string> {

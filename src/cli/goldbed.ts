@@ -1,4 +1,11 @@
 /** Entry point of bin/goldbed. */
 import { main } from './main.ts';
 
+// a reader that leaves (`goldbed logs ID | head`) is no error; what was started ends as it always does
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
+
 process.exitCode = await main(process.argv.slice(2));

@@ -23,6 +23,7 @@ import { announce } from '../worker/presence.ts';
 import { recover } from '../worker/recover.ts';
 import { keepRenewed } from '../worker/renewal.ts';
 import { isScheduled } from '../worker/scheduled.ts';
+import { tidyDaily } from '../worker/tidy.ts';
 import { openRedis, type Context } from './context.ts';
 import { applySchedules, beginOnSchedule, freshnessGate } from './freshness.ts';
 import { makeHost } from './make-host.ts';
@@ -35,14 +36,19 @@ export interface RunningWorker {
   readonly finished: Promise<void>;
 }
 
+export interface WorkerOptions {
+  /** What its jobs may take together. */
+  readonly capacity: Resources;
+  readonly log: Log;
+  /** Hears the run's id of each job that begins here. */
+  readonly onBegin?: (runId: string) => void;
+}
+
 /** Milliseconds between two looks at all queues, for what no nudge told. */
 const sweep = 15_000;
 
 /** Returns when the worker is ready to claim: it has announced itself and dealt with what dead ones left. */
-export async function startWorker(
-  context: Context,
-  options: { readonly capacity: Resources; readonly log: Log },
-): Promise<RunningWorker> {
+export async function startWorker(context: Context, options: WorkerOptions): Promise<RunningWorker> {
   const drain = new AbortController();
   const shutdown = new AbortController();
   const ready = resolvers();
@@ -63,7 +69,7 @@ interface Control {
   readonly ready: () => void;
 }
 
-async function work(context: Context, options: { capacity: Resources; log: Log }, control: Control): Promise<void> {
+async function work(context: Context, options: WorkerOptions, control: Control): Promise<void> {
   const { state } = context;
   await using redis = await openRedis(context, control.drain);
   await using nudges = await subscribeNudges(redis);
@@ -81,6 +87,8 @@ async function work(context: Context, options: { capacity: Resources; log: Log }
   );
   await reapPins(state);
   await applySchedules(context, redis, log);
+  using tidying = tidyDaily(state, context.settings.jobs.keep * 1000, log);
+  void tidying;
   const { incarnation } = journal;
   const ledger = new Ledger(options.capacity, context.settings.sizes);
   const breaker = new Breaker();
@@ -105,8 +113,11 @@ async function work(context: Context, options: { capacity: Resources; log: Log }
         if (isScheduled(claimed)) return beginOnSchedule(claimed, redis, log);
         using renewal = keepRenewed(claimed, redis, nudges, control.shutdown);
         const jobLog: Log = (line, details) => log(line, { job: claimed.runId, queue: claimed.key, ...details });
-        const admit: Gate = async (job, request) =>
-          !(await parkIfPaused(redis, claims, job)) && gate.admit(job, request);
+        const admit: Gate = async (job, request) => {
+          const begins = !(await parkIfPaused(redis, claims, job)) && (await gate.admit(job, request));
+          if (begins) options.onBegin?.(job.runId);
+          return begins;
+        };
         const run = (): Promise<Ending> => handle(claimed, host, admit, renewal.signal, jobLog);
         await guard.run(claimed, () => metered?.metrics.count(claimed, run) ?? run());
       },

@@ -1,5 +1,4 @@
 /** Hands a request in and, if asked, waits for its end, tells how it went and fetches what it made. */
-import { cp, mkdir } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import path from 'node:path';
 import { durationExpected, parseDuration } from '../config/duration.ts';
@@ -9,16 +8,16 @@ import { exitCodeOf } from '../protocol/failure.ts';
 import { describeRequest, type JobRequest } from '../protocol/job-request.ts';
 import { outcomeExitCode } from '../protocol/outcome.ts';
 import { checkedLabels } from '../protocol/label.ts';
-import { atLeast, usualSize, type Resources, type Size } from '../protocol/size.ts';
 import { enqueue, type EnqueueOptions } from '../producer/enqueue.ts';
-import { waitFor, type RunDetails } from '../producer/runs.ts';
+import type { RunDetails } from '../producer/runs.ts';
 import { liveWorkers } from '../producer/workers.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { openRedis, type Context } from './context.ts';
 import { knownImages } from './offers.ts';
-import { describeOutcome, describeWait } from './outcome-text.ts';
+import { describeOutcome } from './outcome-text.ts';
 import { json, out, progress } from './print.ts';
-import { startWorker, type RunningWorker } from './run-worker.ts';
+import { fetchResults, resultFolder } from './results.ts';
+import { waitWithWorker } from './wait.ts';
 
 export interface SubmitFlags {
   readonly wait?: boolean;
@@ -46,10 +45,13 @@ export async function submit(context: Context, request: JobRequest, flags: Submi
     else out(runId);
     return 0;
   }
-  process.once('SIGINT', () => detach.abort(new Error('detached')));
-  const run = await waitWithWorker(context, redis, { runId, size: request.size ?? usualSize }, detach.signal);
+  // a closed terminal, too: what this process started must end with it
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(name, () => detach.abort(new Error('detached')));
+  const { run, ranHere } = await waitWithWorker(context, redis, runId, detach.signal);
   if (run === undefined) {
-    progress(`detached; the job goes on. Wait again: the same command. Look: goldbed show ${runId}`);
+    const then = ranHere ? 'it ran here, and waits in the queue again' : 'the job goes on';
+    progress(`detached; ${then}. Wait again: the same command. Look: goldbed show ${runId}`);
     return exitCodes.interrupted;
   }
   return await finish(context, run, request, flags);
@@ -76,55 +78,9 @@ function tenantOf(word: string | undefined): string {
   return word;
 }
 
-/** Waits; where no worker is running, this process is the worker for the occasion. */
-async function waitWithWorker(
-  context: Context,
-  redis: RedisHandle,
-  { runId, size }: { readonly runId: string; readonly size: Size },
-  signal: AbortSignal,
-): Promise<RunDetails | undefined> {
-  let own: RunningWorker | undefined;
-  const tellWait = waitTeller(runId);
-  try {
-    return await waitFor(redis, runId, signal, async (run) => {
-      tellWait(run);
-      if (['completed', 'failed', 'cancelled'].includes(run.state) || own !== undefined) return;
-      if ((await liveWorkers(redis.client, redis.keys)).length > 0) return;
-      progress('no worker is running: running the job here');
-      own = await startWorker(context, { capacity: roomFor(context, size), log: () => {} });
-    });
-  } catch (error) {
-    if (signal.aborted) return undefined;
-    throw error;
-  } finally {
-    own?.stop(signal.aborted ? 'now' : 'drain');
-    await own?.finished;
-  }
-}
-
-/** For the job, whatever the host has: nobody else would run it. And for a refresh of its image, should it want one. */
-function roomFor({ settings: { sizes } }: Context, size: Size): Resources {
-  return atLeast(sizes[size], sizes[usualSize]);
-}
-
-/** Milliseconds between two lines that tell why the job is held back. */
-const tellAgain = 30_000;
-
-function waitTeller(runId: string): (run: RunDetails) => void {
-  let told = { cause: '', at: 0 };
-  return (run) => {
-    const text = describeWait(run, Date.now());
-    const cause = run.waits?.run ?? run.parked;
-    if (text === undefined || cause === undefined) return;
-    if (told.cause === cause && Date.now() - told.at < tellAgain) return;
-    told = { cause, at: Date.now() };
-    progress(`${runId} ${text}`);
-  };
-}
-
 async function finish(context: Context, run: RunDetails, request: JobRequest, flags: SubmitFlags): Promise<number> {
   const { outcome, failure } = run;
-  const folder = outcome === undefined ? undefined : path.join(context.state.jobs, run.id, String(outcome.attempt));
+  const folder = await resultFolder(context.state, run);
   if (flags.output !== undefined && folder !== undefined) await fetchResults(folder, flags.output);
   if (flags.json) {
     json({
@@ -138,19 +94,13 @@ async function finish(context: Context, run: RunDetails, request: JobRequest, fl
   } else if (outcome !== undefined) {
     for (const line of describeOutcome(run.id, outcome, flags.output)) out(line);
   }
+  if (flags.output !== undefined && folder === undefined && outcome !== undefined) {
+    progress(`goldbed: ${run.id}: its files are on ${outcome.host}, not here: nothing was copied to ${flags.output}`);
+    if (outcomeExitCode(outcome) === 0) return exitCodes.unavailable; // what was asked for is not there
+  }
   if (outcome !== undefined) return outcomeExitCode(outcome);
   if (failure !== undefined) progress(`goldbed: ${run.id} ${failure.class}: ${failure.message}`);
   return failure === undefined ? exitCodes.interrupted : exitCodeOf(failure);
-}
-
-/** The artifacts as they are, and the client's log beside them. */
-async function fetchResults(folder: string, target: string): Promise<void> {
-  await mkdir(target, { recursive: true });
-  await cp(path.join(folder, 'artifacts'), target, {
-    recursive: true,
-    preserveTimestamps: true,
-    verbatimSymlinks: true,
-  });
 }
 
 /** @throws {UsageError} neither this host nor a worker has it */

@@ -8,9 +8,12 @@ import path from 'node:path';
 import { parse, YAMLParseError } from 'yaml';
 import * as z from 'zod';
 import { ConfigError } from './config-error.ts';
-import { keepSchema, policySchema, type Policies } from './policy.ts';
+import { durationSchema, keepSchema, policySchema, type Policies } from './policy.ts';
 import { capacitySchema, mergeSizes, sizesOf, sizesSchema, type Capacity, type SizesSettings } from './sizes.ts';
 import { defaultStateRoot } from './state.ts';
+
+/** More testbeds at a time than any host has room for. */
+export const maxSlots = 999;
 
 const hostName = /^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$/;
 const imageName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9+._-]*$/, 'expected the name of an image');
@@ -39,7 +42,7 @@ const fileSchema = z.strictObject({
     .optional(),
   worker: z
     .strictObject({
-      slots: z.number().int().min(1).max(256).optional(),
+      slots: z.number().int().min(1).max(maxSlots).optional(),
       /** Instead of slots. */
       capacity: capacitySchema.optional(),
       /** What this host is called; default: its host name. */
@@ -69,6 +72,12 @@ const fileSchema = z.strictObject({
     .optional(),
   images: z
     .strictObject({ keep: keepSchema.optional(), policy: z.record(imageName, policySchema).optional() })
+    .optional(),
+  jobs: z
+    .strictObject({
+      /** For how long a worker keeps the files of a job: its log, what it made. */
+      keep: durationSchema.optional(),
+    })
     .optional(),
   docker: z
     .strictObject({
@@ -131,6 +140,8 @@ export interface Settings {
   readonly clients: { readonly sbuild: string; readonly autopkgtest: string };
   /** Generations kept of each image, and what is wanted of single ones. */
   readonly images: { readonly keep: number; readonly policy: Policies };
+  /** Seconds for which the files of a job are kept. */
+  readonly jobs: { readonly keep: number };
   readonly external: Readonly<Record<string, ExternalImage>>;
   readonly docker: { readonly socket: string; readonly network?: string };
   readonly qemu: { readonly memory: number; readonly cpus: number };
@@ -144,7 +155,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
     ...env,
     ...(env['GOLDBED_STATE'] || merged.state === undefined ? {} : { GOLDBED_STATE: merged.state }),
   };
-  const envSlots = positive(env, 'GOLDBED_SLOTS');
+  const envSlots = slotsOf(env);
   // the later wins: slots of the environment, over the capacity of a file
   const capacity = envSlots === undefined ? merged.worker?.capacity : undefined;
   return {
@@ -159,7 +170,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
       name: hostNameOf(env, merged.worker?.name),
       slots: envSlots ?? merged.worker?.slots ?? 1,
       ...(capacity === undefined ? {} : { capacity }),
-      minFreeDisk: positive(env, 'GOLDBED_MIN_FREE_DISK') ?? merged.worker?.minFreeDisk ?? 1024,
+      minFreeDisk: wholeNumber(env, 'GOLDBED_MIN_FREE_DISK') ?? merged.worker?.minFreeDisk ?? 1024,
       metrics: merged.worker?.metrics,
       log: merged.worker?.log ?? 'text',
     },
@@ -170,6 +181,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
       autopkgtest: merged.clients?.autopkgtest ?? '/usr/bin/autopkgtest',
     },
     images: { keep: merged.images?.keep ?? 3, policy: merged.images?.policy ?? {} },
+    jobs: { keep: merged.jobs?.keep ?? 30 * 86_400 },
     external: merged.external ?? {},
     docker: dockerSettings(env, merged.docker),
     qemu: { memory: merged.qemu?.memory ?? 2048, cpus: merged.qemu?.cpus ?? 1 },
@@ -238,13 +250,21 @@ function merge(lower: FileSettings, upper: FileSettings): FileSettings {
     fleet: { ...lower.fleet, ...upper.fleet },
     clients: { ...lower.clients, ...upper.clients },
     images: { ...lower.images, ...upper.images, policy: { ...lower.images?.policy, ...upper.images?.policy } },
+    jobs: { ...lower.jobs, ...upper.jobs },
     external: { ...lower.external, ...upper.external },
     docker: { ...lower.docker, ...upper.docker },
     qemu: { ...lower.qemu, ...upper.qemu },
   };
 }
 
-function positive(env: NodeJS.ProcessEnv, name: string): number | undefined {
+/** A worker without a slot would claim nothing, and look to all others as if somebody did. */
+function slotsOf(env: NodeJS.ProcessEnv): number | undefined {
+  const slots = wholeNumber(env, 'GOLDBED_SLOTS');
+  if (slots === undefined || (slots >= 1 && slots <= maxSlots)) return slots;
+  throw new ConfigError('GOLDBED_SLOTS', `GOLDBED_SLOTS: expected 1 to ${maxSlots}, found "${slots}"`);
+}
+
+function wholeNumber(env: NodeJS.ProcessEnv, name: string): number | undefined {
   const text = env[name];
   if (!text) return undefined;
   if (!/^\d{1,9}$/.test(text)) throw new ConfigError(name, `${name}: expected a whole number, found "${text}"`);

@@ -11,6 +11,11 @@ const checkedBy = (problem: (text: string) => string | undefined) =>
 
 const canaryPattern = /^[a-z0-9][a-z0-9+.-]+(=(\d+:)?[0-9][A-Za-z0-9.+~-]*)?$/;
 
+/** In seconds when it is read. */
+export const durationSchema = checkedBy((text) =>
+  parseDuration(text) === undefined ? durationExpected : undefined,
+).transform((text) => parseDuration(text) ?? 0);
+
 /** How many generations of an image stay. */
 export const keepSchema = z.number().int().min(1).max(1000);
 
@@ -31,9 +36,7 @@ export const policySchema = z.strictObject({
   /** Instead of `images.keep`. */
   keep: keepSchema.optional(),
   /** Jobs that do not say how old their image may be; in seconds when it is read. */
-  maxAge: checkedBy((text) => (parseDuration(text) === undefined ? durationExpected : undefined))
-    .transform((text) => parseDuration(text) ?? 0)
-    .optional(),
+  maxAge: durationSchema.optional(),
 });
 export type Policy = z.output<typeof policySchema>;
 export type Policies = Readonly<Record<string, Policy>>;

@@ -6,9 +6,10 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { putFile } from '../artifacts/store.ts';
+import { putFile, type StoredFile } from '../artifacts/store.ts';
+import { isExecutable } from '../exec/executable.ts';
 import { run } from '../exec/run.ts';
-import { messageOf, UsageError } from '../protocol/errors.ts';
+import { messageOf, UnavailableError, UsageError } from '../protocol/errors.ts';
 import { subjectSchema, type Source, type Subject } from '../protocol/job-request.ts';
 import { parseControlFile, requiredField, type ListedFile } from './control-file.ts';
 
@@ -42,7 +43,7 @@ async function fromControlFile(file: string, artifacts: string): Promise<Subject
   const control = parseControlFile(await readText(file), file);
   const type = file.endsWith('.dsc') ? 'dsc' : 'changes';
   const sibling = type === 'changes' ? await siblingSource(file, control.files) : undefined;
-  const files = [{ name: path.basename(file), ...(await putFile(artifacts, file)) }];
+  const files = [{ name: path.basename(file), ...(await store(artifacts, file)) }];
   for (const { name, size, sha256 } of [...control.files, ...(sibling?.files ?? [])]) {
     const stored = await putListed(path.join(path.dirname(file), name), file, artifacts);
     if (stored.sha256 !== sha256 || stored.size !== size) {
@@ -79,11 +80,27 @@ async function siblingSource(
 
 async function putListed(file: string, namedBy: string, artifacts: string): Promise<{ size: number; sha256: string }> {
   try {
-    return await putFile(artifacts, file);
+    return await store(artifacts, file);
   } catch (error) {
+    if (error instanceof UnavailableError) throw error;
     throw new UsageError(file, `${file}: named by ${path.basename(namedBy)}, but cannot be read: ${messageOf(error)}`);
   }
 }
+
+/** @throws {UnavailableError} when it is the store that fails, not the file: a full disk, for instance */
+async function store(artifacts: string, file: string): Promise<StoredFile> {
+  try {
+    return await putFile(artifacts, file);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (!storeFailures.has(String(code))) throw error;
+    throw new UnavailableError(`${file} cannot be stored in ${artifacts}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+const storeFailures = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EFBIG']);
+
+const dpkgSource = '/usr/bin/dpkg-source';
 
 /** dpkg-source makes the source package, in a folder of our own; the orig tarballs beside the directory are used. */
 async function fromDirectory(directory: string, artifacts: string): Promise<Subject> {
@@ -91,6 +108,7 @@ async function fromDirectory(directory: string, artifacts: string): Promise<Subj
   if (!(await isFile(changelog))) {
     throw new UsageError(directory, `${directory}: not an unpacked source package (no debian/changelog)`);
   }
+  if (!isExecutable(dpkgSource)) throw new UnavailableError(`${dpkgSource} is missing: apt-get install dpkg-dev`);
   const work = await mkdtemp(path.join(tmpdir(), 'goldbed-source-'));
   try {
     const parent = path.dirname(directory);
@@ -99,7 +117,7 @@ async function fromDirectory(directory: string, artifacts: string): Promise<Subj
         await symlink(path.join(parent, name), path.join(work, name));
       }
     }
-    const made = await run(['/usr/bin/dpkg-source', '--build', directory], { cwd: work });
+    const made = await run([dpkgSource, '--build', directory], { cwd: work });
     if (made.code !== 0) {
       const reason = made.stderr.trim().split('\n').at(-1) ?? '';
       throw new UsageError(directory, `${directory}: dpkg-source --build: ${reason}`);

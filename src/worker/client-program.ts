@@ -36,7 +36,9 @@ export async function runClient(client: ClientRun, signal: AbortSignal): Promise
     throw new TestbedError('start', 'host', `${program} is missing: apt-get install ${path.basename(program)}`);
   }
   const argv = [...mortal, '/bin/bash', '-o', 'pipefail', '-c', script, 'client', ...client.argv];
-  const child = start(argv, ['ignore', 'pipe', 'pipe'], { cwd: client.cwd, env: client.env, signal });
+  // the client starts goldbed-virt, which is to run under the Node that runs us: there may be none in its PATH
+  const env = { ...client.env, GOLDBED_NODE: process.execPath };
+  const child = start(argv, ['ignore', 'pipe', 'pipe'], { cwd: client.cwd, env, signal });
   const lines = lineReader((line) => {
     const stage = client.stageOf(line);
     if (stage !== undefined) client.clock.begin(stage);

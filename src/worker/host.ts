@@ -6,10 +6,10 @@ import type { GenerationRef } from '../protocol/image.ts';
 import type { Sizes } from '../protocol/size.ts';
 import type { Channel } from '../protocol/testbed.ts';
 
-/** An image on a backend of this host, for one job. */
 /** Looks at a generation before it is published. @returns names of what passed @throws {GoldenRefusal} what did not */
 export type CandidateCheck = (candidate: OpenedImage, signal: AbortSignal) => Promise<string[]>;
 
+/** An image on a backend of this host, for one job. */
 export interface OpenedImage extends AsyncDisposable {
   readonly image: string;
   /**

@@ -82,6 +82,11 @@ export class Ledger {
     return this.hasRoom(size) ? this.#take(this.sizes[size], this.#kept) : undefined;
   }
 
+  /** For what runs already, also where it does not fit: nothing is reserved then until there is room. */
+  take(size: Size): Reservation {
+    return this.#take(this.sizes[size], undefined);
+  }
+
   /**
    * From now on others get only what a job of this size leaves of the whole host: it fits at the latest when those that run
    * now have ended. For one at a time.

@@ -67,11 +67,17 @@ function parallel(size: Size | undefined, sizes: Sizes): string[] {
 }
 
 /** Copies the log under the name by which people look for it: `hello_2.10-3_amd64.build`. After the log is closed. */
-export async function keepBuildLog(job: JobContext, log: string): Promise<void> {
-  const names = await job.folder.listArtifacts();
+export async function keepBuildLog(
+  { source }: BuildRequest,
+  { folder, image }: JobContext,
+  log: string,
+): Promise<void> {
+  const names = await folder.listArtifacts();
   const changes = names.find((name) => name.endsWith('.changes'));
-  if (changes === undefined) return;
-  await copyFile(log, path.join(job.folder.artifacts, changes.replace(/\.changes$/, '.build')));
+  const version = source.version === undefined ? '' : `_${source.version.replace(/^\d+:/, '')}`;
+  // a failed build has no .changes, and its log is what people want
+  const name = changes?.replace(/\.changes$/, '') ?? `${source.package}${version}_${image.arch}`;
+  await copyFile(log, path.join(folder.artifacts, `${name}.build`));
 }
 
 async function sourceArgument(source: Source, { folder, host }: JobContext): Promise<string> {

@@ -77,7 +77,7 @@ async function finishLog(job: JobContext, request: JobRequest): Promise<void> {
   const { log } = job.folder;
   log.end();
   if (!log.closed) await once(log, 'close');
-  if (request.kind === 'build') await keepBuildLog(job, path.join(job.folder.path, 'log'));
+  if (request.kind === 'build') await keepBuildLog(request, job, path.join(job.folder.path, 'log'));
 }
 
 async function describe(result: OutcomeResult, { image, host, folder, clock }: JobContext): Promise<Outcome> {

@@ -37,7 +37,7 @@ async function printLog(folder: string, id: string, ended: () => Promise<boolean
     if (latest !== file) printed = 0; // a new attempt
     file = latest;
     if (file !== undefined) printed = await printFrom(file, printed);
-    if (last) break;
+    if (last || process.stdout.destroyed) break; // nobody reads it any more
     await changed(file ?? undefined);
   }
   if (file === undefined) throw new UsageError(id, `${id}: no log on this host`);
@@ -57,9 +57,18 @@ async function printFrom(file: string, start: number): Promise<number> {
   let at = start;
   for await (const chunk of createReadStream(file, { start })) {
     at += (chunk as Buffer).length;
-    process.stdout.write(chunk as Buffer);
+    if (process.stdout.destroyed) break;
+    if (!process.stdout.write(chunk as Buffer)) await unlessClosed(process.stdout);
   }
   return at;
+}
+
+/** Until a slow reader has taken what was written, or has left. */
+async function unlessClosed(stream: NodeJS.WriteStream): Promise<void> {
+  await new Promise<void>((resolve) => {
+    stream.once('drain', resolve);
+    stream.once('close', resolve);
+  });
 }
 
 /** Until the file changes, at the most a moment. */

@@ -1,10 +1,10 @@
 /** `goldbed show ID`: everything that is known of one job. */
-import path from 'node:path';
 import { Command } from 'commander';
 import { findRun } from '../../producer/runs.ts';
 import { makeContext, openRedis, type GlobalFlags } from '../context.ts';
 import { describeOutcome, describeWait } from '../outcome-text.ts';
 import { age, ahead, json, out } from '../print.ts';
+import { resultFolder } from '../results.ts';
 
 export function showCommand(): Command {
   return new Command('show')
@@ -29,8 +29,10 @@ export function showCommand(): Command {
       if (waits !== undefined) out(`  ${waits}`);
       if (run.outcome !== undefined) {
         for (const line of describeOutcome(run.id, run.outcome, undefined)) out(line);
-        out(`  files: ${path.join(context.state.jobs, run.id, String(run.outcome.attempt))}`);
       }
+      const folder = await resultFolder(context.state, run);
+      if (folder !== undefined) out(`  files: ${folder}`);
+      else if (run.outcome !== undefined) out(`  files: on ${run.outcome.host}`);
       if (run.failure !== undefined) out(`  ${run.failure.class}: ${run.failure.message}`);
     });
 }

@@ -1,5 +1,6 @@
 /** `goldbed worker`: runs jobs until SIGTERM, which drains; a second signal gives the running jobs back. */
 import { Command } from 'commander';
+import { maxSlots } from '../../config/load.ts';
 import { UsageError } from '../../protocol/errors.ts';
 import type { Log } from '../../worker/handle.ts';
 import { workerCapacity } from '../capacity.ts';
@@ -17,7 +18,6 @@ export function workerCommand(exit: (code: number) => void): Command {
       const flags = command.optsWithGlobals<Flags>();
       const context = makeContext(flags);
       const slots = flags.slots === undefined ? undefined : slotCount(flags.slots);
-      const capacity = await workerCapacity(context, slots);
       let signals = 0;
       let obey = (): void => {};
       // before the start: one that is told to end while it starts ends cleanly, too
@@ -28,6 +28,7 @@ export function workerCommand(exit: (code: number) => void): Command {
           obey();
         });
       }
+      const capacity = await workerCapacity(context, slots);
       const worker = await startWorker(context, { capacity, log: await logger(context.settings.worker) });
       obey = () => {
         if (signals > 0) worker.stop(signals === 1 ? 'drain' : 'now');
@@ -47,6 +48,7 @@ async function logger({ log, name }: Context['settings']['worker']): Promise<Log
 }
 
 function slotCount(text: string): number {
-  if (!/^[1-9]\d{0,2}$/.test(text)) throw new UsageError('--slots', `--slots: expected 1 to 999, found "${text}"`);
+  if (!/^\d{1,9}$/.test(text) || Number(text) < 1 || Number(text) > maxSlots)
+    throw new UsageError('--slots', `--slots: expected 1 to ${maxSlots}, found "${text}"`);
   return Number(text);
 }

@@ -44,6 +44,16 @@ describe('of as many slots', () => {
     expect(ledger.reserve('xl')).toBeUndefined();
   });
 
+  test('what runs already counts, though it does not fit: then nothing else begins', () => {
+    const ledger = slots(1);
+    const running = [ledger.take('m'), ledger.take('m')];
+    expect(ledger).toMatchObject({ slots: 1, busy: 2, full: true });
+    running[0]?.[Symbol.dispose]();
+    expect(ledger.reserve('s')).toBeUndefined();
+    running[1]?.[Symbol.dispose]();
+    expect(ledger.reserve('m')).toBeDefined();
+  });
+
   test('none takes nothing', () => {
     expect(slots(0)).toMatchObject({ slots: 0, busy: 0, full: true, takes: [] });
   });

@@ -1,0 +1,74 @@
+/**
+ * What jobs left on this host's disk a long time ago: their attempts, and inputs that no job has used since. Redis forgets a
+ * run after as long (`remembered`); a disk that nobody tidies fills, and then takes no job any more.
+ */
+import { lstat, readdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+import type { State } from '../config/state.ts';
+import { messageOf } from '../protocol/errors.ts';
+import type { Log } from './handle.ts';
+
+const day = 86_400_000;
+
+/** A day after it was begun, an input that is still a draft is a dead producer's. */
+const draftAge = day;
+
+/** Now and every day from then on. @param keep milliseconds for which the files of a job are kept */
+export function tidyDaily(state: Pick<State, 'jobs' | 'artifacts'>, keep: number, log: Log): Disposable {
+  const look = (): void =>
+    void tidy(state, keep).then(
+      ({ runs, inputs }) => {
+        if (runs + inputs > 0) log(`removed the files of ${runs} old jobs and ${inputs} of their inputs`);
+      },
+      (error: unknown) => log(`cannot remove the files of old jobs: ${messageOf(error)}`),
+    );
+  const timer = setInterval(look, day);
+  timer.unref();
+  look();
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
+
+export interface Removed {
+  readonly runs: number;
+  readonly inputs: number;
+}
+
+/** Inputs stay for twice as long as the files of the last job that took them: one may still wait in a queue. */
+export async function tidy(
+  { jobs, artifacts }: Pick<State, 'jobs' | 'artifacts'>,
+  keep: number,
+  now: number = Date.now(),
+): Promise<Removed> {
+  const runs = await removeOld(jobs, async (run) => (await latestChange(run)) < now - keep);
+  const inputs = await removeOld(artifacts, async (file, name) => {
+    const { mtimeMs } = await lstat(file);
+    return mtimeMs < now - (name.startsWith('.draft-') ? draftAge : 2 * keep);
+  });
+  return { runs, inputs };
+}
+
+async function removeOld(folder: string, isOld: (file: string, name: string) => Promise<boolean>): Promise<number> {
+  let removed = 0;
+  for (const name of await readdir(folder).catch(() => [])) {
+    const file = path.join(folder, name);
+    if (!(await isOld(file, name).catch(() => false))) continue; // gone meanwhile
+    await rm(file, { recursive: true, force: true });
+    removed += 1;
+  }
+  return removed;
+}
+
+/** Of a run: its attempts come and go, and a job that runs for weeks writes its log. */
+async function latestChange(run: string): Promise<number> {
+  const attempts = await readdir(run);
+  const files = attempts.flatMap((attempt) => ['.', 'log', 'artifacts', 'result.json'].map((name) => [attempt, name]));
+  const times = await Promise.all(
+    [[], ...files].map((parts) =>
+      lstat(path.join(run, ...parts)).then(
+        ({ mtimeMs }) => mtimeMs,
+        () => 0,
+      ),
+    ),
+  );
+  return Math.max(...times);
+}
