@@ -1,4 +1,5 @@
 /** Many hosts in one process, each with all that a worker has in Redis. */
+import { sizesOf } from '../src/config/sizes.ts';
 import { stateAt } from '../src/config/state.ts';
 import { presenceSchema } from '../src/protocol/presence.ts';
 import { routingKey, type RoutingKey } from '../src/protocol/routing.ts';
@@ -8,9 +9,9 @@ import { knowQueue } from '../src/redis/ready.ts';
 import { Claims } from '../src/worker/claims.ts';
 import { coordinate } from '../src/worker/coordinator.ts';
 import { openJournal } from '../src/worker/journal.ts';
+import { Ledger } from '../src/worker/ledger.ts';
 import { runLoop } from '../src/worker/loop.ts';
 import { announce } from '../src/worker/presence.ts';
-import { Slots } from '../src/worker/slots.ts';
 
 export interface Fleet extends AsyncDisposable {
   /** Queues that are known, each of them offered by every host. */
@@ -62,7 +63,7 @@ async function join(
   const stop = new AbortController();
   const running = runLoop(
     {
-      slots: new Slots(1),
+      ledger: new Ledger(sizesOf().m, sizesOf()),
       claims,
       offers: () => Promise.resolve(keys),
       run: () => Promise.resolve(),

@@ -2,17 +2,19 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Queue, Worker } from 'bullmq';
+import { sizesOf } from '../src/config/sizes.ts';
 import { stateAt } from '../src/config/state.ts';
 import { enqueue, enqueueAll } from '../src/producer/enqueue.ts';
 import { jobRequestSchema, type JobRequest } from '../src/protocol/job-request.ts';
 import type { Outcome } from '../src/protocol/outcome.ts';
 import { routingKey } from '../src/protocol/routing.ts';
+import { times } from '../src/protocol/size.ts';
 import { connectRedis, type RedisHandle } from '../src/redis/connect.ts';
 import { acquireEmbedded } from '../src/redis/embedded.ts';
 import { Claims } from '../src/worker/claims.ts';
 import { openJournal } from '../src/worker/journal.ts';
+import { Ledger } from '../src/worker/ledger.ts';
 import { runLoop } from '../src/worker/loop.ts';
-import { Slots } from '../src/worker/slots.ts';
 import { subscribeNudges } from '../src/redis/nudges.ts';
 import { joinFleet } from './fleet.ts';
 import type { Place } from './place.ts';
@@ -165,7 +167,7 @@ async function startHost({ root, socketPath }: Server, total: number, each: () =
   const stop = new AbortController();
   const offered = ['latency', 'through'].map((image) => routingKey('build', 'any', 'amd64', image));
   const options = {
-    slots: new Slots(total),
+    ledger: new Ledger(times(sizesOf().m, total), sizesOf()),
     claims,
     offers: () => Promise.resolve(offered),
     run: async (claimed: Parameters<Parameters<typeof runLoop>[0]['run']>[0]) => {

@@ -25,6 +25,7 @@ export {
   type Source,
   type Subject,
 } from './protocol/job-request.ts';
+export { sizeSchema, type Size } from './protocol/size.ts';
 export { outcomeSchema, type Outcome } from './protocol/outcome.ts';
 export { acquireEmbedded, type EmbeddedRedis } from './redis/embedded.ts';
 export { connectRedis, type RedisHandle, type RedisTarget } from './redis/connect.ts';

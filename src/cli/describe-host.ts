@@ -9,13 +9,13 @@ import { run } from '../exec/run.ts';
 import { currentGenerations } from '../golden/index.ts';
 import type { Presence } from '../protocol/presence.ts';
 import type { Breaker } from '../worker/breaker.ts';
-import type { Slots } from '../worker/slots.ts';
+import type { Ledger } from '../worker/ledger.ts';
 import type { Context } from './context.ts';
 import { knownImages } from './offers.ts';
 
 export interface DescribedWorker {
   readonly incarnation: string;
-  readonly slots: Slots;
+  readonly ledger: Ledger;
   readonly breaker: Breaker;
   readonly backends: readonly Backend[];
 }
@@ -23,7 +23,7 @@ export interface DescribedWorker {
 /** @returns what describes the host as it is at the time of each call */
 export async function hostDescription(
   context: Context,
-  { incarnation, slots, breaker, backends }: DescribedWorker,
+  { incarnation, ledger, breaker, backends }: DescribedWorker,
 ): Promise<() => Promise<Presence>> {
   const { state, settings } = context;
   const identity = identityOf();
@@ -39,8 +39,7 @@ export async function hostDescription(
       host: settings.worker.name,
       incarnation,
       ...identity,
-      slots: slots.total,
-      busy: slots.total - slots.free,
+      ...describeLedger(ledger),
       images: [...(await knownImages(context))],
       generations: await currentGenerations(state),
       backends: Object.fromEntries(backends.map(({ name }, index) => [name, missing[index] ?? null])),
@@ -51,6 +50,11 @@ export async function hostDescription(
       since,
     };
   };
+}
+
+export function describeLedger(ledger: Ledger) {
+  const { slots, busy, capacity, reserved, sizes, keepsRoomFor } = ledger;
+  return { slots, busy, capacity, reserved, sizes, ...(keepsRoomFor === undefined ? {} : { keepsRoomFor }) };
 }
 
 async function toolVersions(): Promise<Record<string, string>> {

@@ -33,6 +33,7 @@ export function makeHost(context: Context, socketFolder: string, leases: (job: s
     socketFolder,
     virtProgram: packageFile('bin/goldbed-virt'),
     clients: settings.clients,
+    sizes: settings.sizes,
     minFreeDisk: settings.worker.minFreeDisk,
     keepGenerations: (image) => keepFor(settings.images, image),
     async openImage(image, choice, job) {

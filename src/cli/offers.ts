@@ -3,6 +3,7 @@ import type { Backend } from '../backends/backend.ts';
 import { debianArchitecture } from '../exec/debian-architecture.ts';
 import { imageNames } from '../golden/index.ts';
 import { routingKey, type RoutingKey } from '../protocol/routing.ts';
+import type { Size } from '../protocol/size.ts';
 import type { Announced } from '../worker/presence.ts';
 import type { Context } from './context.ts';
 
@@ -12,10 +13,16 @@ export async function knownImages({ state, settings }: Context): Promise<readonl
   return [...new Set([...own, ...Object.keys(settings.external)])].toSorted();
 }
 
+export interface Offering {
+  readonly backends: readonly Backend[];
+  /** Those that fit this host. */
+  readonly sizes: readonly Size[];
+}
+
 /** The queues that this host takes jobs from; tells the others when its images have changed. */
 export function offersOf(
   context: Context,
-  backends: readonly Backend[],
+  { backends, sizes }: Offering,
   presence: Announced,
 ): () => Promise<readonly RoutingKey[]> {
   let announced = '';
@@ -28,8 +35,9 @@ export function offersOf(
     const { external } = context.settings;
     return images.flatMap((image) => {
       const foreign = external[image];
-      if (foreign !== undefined) return keys(['build', 'test'], ['any', 'external'], foreign.arch ?? arch, image);
-      return keys(['update-golden', 'build', 'test'], ['any', ...working], arch, image);
+      if (foreign !== undefined)
+        return keys(['build', 'test'], ['any', 'external'], foreign.arch ?? arch, image, sizes);
+      return keys(['update-golden', 'build', 'test'], ['any', ...working], arch, image, sizes);
     });
   };
 }
@@ -44,6 +52,9 @@ function keys(
   backends: readonly string[],
   arch: string,
   image: string,
+  sizes: readonly Size[],
 ): RoutingKey[] {
-  return kinds.flatMap((kind) => backends.map((backend) => routingKey(kind, backend, arch, image)));
+  const each = (kind: (typeof kinds)[number], backend: string): RoutingKey[] =>
+    sizes.map((size) => routingKey(kind, backend, arch, image, size));
+  return kinds.flatMap((kind) => backends.flatMap((backend) => each(kind, backend)));
 }

@@ -5,6 +5,7 @@
 import { reapPins } from '../golden/index.ts';
 import { redisLeases } from '../golden/lease.ts';
 import { Interruption } from '../protocol/errors.ts';
+import { describeResources, type Resources } from '../protocol/size.ts';
 import { subscribeNudges, type Nudges } from '../redis/nudges.ts';
 import { Breaker } from '../worker/breaker.ts';
 import { Claims } from '../worker/claims.ts';
@@ -13,6 +14,7 @@ import { fleetTimes } from '../worker/fleet-times.ts';
 import { handle, type Ending, type Gate, type Log } from '../worker/handle.ts';
 import type { HealthOptions, HealthServer } from '../worker/health-server.ts';
 import { openJournal } from '../worker/journal.ts';
+import { Ledger } from '../worker/ledger.ts';
 import { runLoop } from '../worker/loop.ts';
 import { HostGuard } from '../worker/host-guard.ts';
 import type { Metrics, MeteredWorker } from '../worker/metrics.ts';
@@ -21,7 +23,6 @@ import { announce } from '../worker/presence.ts';
 import { recover } from '../worker/recover.ts';
 import { keepRenewed } from '../worker/renewal.ts';
 import { isScheduled } from '../worker/scheduled.ts';
-import { Slots } from '../worker/slots.ts';
 import { tidyDaily } from '../worker/tidy.ts';
 import { openRedis, type Context } from './context.ts';
 import { applySchedules, beginOnSchedule, freshnessGate } from './freshness.ts';
@@ -36,7 +37,8 @@ export interface RunningWorker {
 }
 
 export interface WorkerOptions {
-  readonly slots: number;
+  /** What its jobs may take together. */
+  readonly capacity: Resources;
   readonly log: Log;
   /** Hears the run's id of each job that begins here. */
   readonly onBegin?: (runId: string) => void;
@@ -88,23 +90,23 @@ async function work(context: Context, options: WorkerOptions, control: Control):
   using tidying = tidyDaily(state, context.settings.jobs.keep * 1000, log);
   void tidying;
   const { incarnation } = journal;
-  const slots = new Slots(options.slots);
+  const ledger = new Ledger(options.capacity, context.settings.sizes);
   const breaker = new Breaker();
-  const describe = await hostDescription(context, { incarnation, slots, breaker, backends });
+  const describe = await hostDescription(context, { incarnation, ledger, breaker, backends });
   await using presence = await announce(redis.client, redis.keys, describe, times);
   await using _ = coordinate({ redis, incarnation, claims, log, times });
   using gate = freshnessGate(context, { redis, claims, nudges, host: host.name });
   const guard = new HostGuard(redis, host.name, breaker);
   const { metrics: port } = context.settings.worker;
-  const meter = { redis, host: host.name, slots, breaker, notReady: () => guard.notReady() };
+  const meter = { redis, host: host.name, ledger, breaker, notReady: () => guard.notReady() };
   await using metered = port === undefined ? undefined : await serveMetrics(port, meter);
   if (metered !== undefined) log(`metrics on http://127.0.0.1:${metered.port}/metrics`);
-  const offers = offersOf(context, backends, presence);
-  log(`worker on ${host.name} with ${options.slots} ${options.slots === 1 ? 'slot' : 'slots'}, state in ${state.root}`);
+  const offers = offersOf(context, { backends, sizes: ledger.takes }, presence);
+  log(`worker on ${host.name} with ${roomOf(ledger)}, state in ${state.root}`);
   control.ready();
   await runLoop(
     {
-      slots,
+      ledger,
       claims,
       offers: async () => guard.allowed(await offers()),
       run: async (claimed) => {
@@ -126,6 +128,10 @@ async function work(context: Context, options: WorkerOptions, control: Control):
     control.drain,
   );
   log('worker stopped');
+}
+
+function roomOf({ slots, capacity, takes }: Ledger): string {
+  return `${slots} ${slots === 1 ? 'slot' : 'slots'} (${describeResources(capacity)}; takes ${takes.join(', ')})`;
 }
 
 /** Loaded only where it is asked for: most workers are those of one waiting command. */

@@ -1,4 +1,5 @@
 /** Waiting for a job; where no worker is running, this process is the worker for the occasion. */
+import { atLeast, usualSize, type Resources, type Size } from '../protocol/size.ts';
 import { waitFor, type RunDetails } from '../producer/runs.ts';
 import { liveWorkers } from '../producer/workers.ts';
 import type { RedisHandle } from '../redis/connect.ts';
@@ -33,7 +34,7 @@ export async function waitWithWorker(
       if (['completed', 'failed', 'cancelled'].includes(seen.state) || own !== undefined) return;
       if ((await liveWorkers(redis.client, redis.keys)).length > 0) return;
       progress('no worker is running: running the job here');
-      own = await startWorker(context, { slots: 1, log: () => {}, onBegin });
+      own = await startWorker(context, { capacity: roomFor(context, seen.size), log: () => {}, onBegin });
       // it may have to run again, after a failure of its testbed
       void own.finished.then(
         () => (own = undefined),
@@ -48,6 +49,11 @@ export async function waitWithWorker(
     own?.stop(signal.aborted ? 'now' : 'drain');
     await own?.finished;
   }
+}
+
+/** For the job, whatever the host has: nobody else would run it. And for a refresh of its image, should it want one. */
+function roomFor({ settings: { sizes } }: Context, size: Size = usualSize): Resources {
+  return atLeast(sizes[size], sizes[usualSize]);
 }
 
 /** Milliseconds between two lines that tell why the job is held back. */

@@ -9,6 +9,7 @@ import { parse, YAMLParseError } from 'yaml';
 import * as z from 'zod';
 import { ConfigError } from './config-error.ts';
 import { durationSchema, keepSchema, policySchema, type Policies } from './policy.ts';
+import { capacitySchema, mergeSizes, sizesOf, sizesSchema, type Capacity, type SizesSettings } from './sizes.ts';
 import { defaultStateRoot } from './state.ts';
 
 /** More testbeds at a time than any host has room for. */
@@ -42,6 +43,8 @@ const fileSchema = z.strictObject({
   worker: z
     .strictObject({
       slots: z.number().int().min(1).max(maxSlots).optional(),
+      /** Instead of slots. */
+      capacity: capacitySchema.optional(),
       /** What this host is called; default: its host name. */
       name: z.string().regex(hostName, 'expected a host name').optional(),
       /** Megabytes that must be free in the state folder before a job starts. */
@@ -52,6 +55,8 @@ const fileSchema = z.strictObject({
       log: z.enum(['text', 'json']).optional(),
     })
     .optional(),
+  /** What is reserved for a job, by its size. */
+  sizes: sizesSchema.optional(),
   fleet: z
     .strictObject({
       /** Seconds between heartbeats; the jobs of a worker that died run elsewhere after about five of them. */
@@ -121,10 +126,14 @@ export interface Settings {
   readonly worker: {
     readonly name: string;
     readonly slots: number;
+    /** Counts instead of slots, where it is there. */
+    readonly capacity?: Capacity;
     readonly minFreeDisk: number;
     readonly metrics: number | undefined;
     readonly log: 'text' | 'json';
   };
+  /** Megabytes, and processors. */
+  readonly sizes: SizesSettings;
   /** Seconds. */
   readonly fleet: { readonly heartbeat: number };
   /** Absolute paths. */
@@ -146,6 +155,9 @@ export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
     ...env,
     ...(env['GOLDBED_STATE'] || merged.state === undefined ? {} : { GOLDBED_STATE: merged.state }),
   };
+  const envSlots = slotsOf(env);
+  // the later wins: slots of the environment, over the capacity of a file
+  const capacity = envSlots === undefined ? merged.worker?.capacity : undefined;
   return {
     state: defaultStateRoot(fromEnv, uid),
     redis: {
@@ -156,11 +168,13 @@ export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
     },
     worker: {
       name: hostNameOf(env, merged.worker?.name),
-      slots: slotsOf(env) ?? merged.worker?.slots ?? 1,
+      slots: envSlots ?? merged.worker?.slots ?? 1,
+      ...(capacity === undefined ? {} : { capacity }),
       minFreeDisk: wholeNumber(env, 'GOLDBED_MIN_FREE_DISK') ?? merged.worker?.minFreeDisk ?? 1024,
       metrics: merged.worker?.metrics,
       log: merged.worker?.log ?? 'text',
     },
+    sizes: sizesOf(merged.sizes),
     fleet: { heartbeat: merged.fleet?.heartbeat ?? 10 },
     clients: {
       sbuild: merged.clients?.sbuild ?? '/usr/bin/sbuild',
@@ -232,6 +246,7 @@ function merge(lower: FileSettings, upper: FileSettings): FileSettings {
     ...upper,
     redis: { ...lower.redis, ...upper.redis },
     worker: { ...lower.worker, ...upper.worker },
+    sizes: mergeSizes(lower.sizes, upper.sizes),
     fleet: { ...lower.fleet, ...upper.fleet },
     clients: { ...lower.clients, ...upper.clients },
     images: { ...lower.images, ...upper.images, policy: { ...lower.images?.policy, ...upper.images?.policy } },

@@ -5,6 +5,8 @@ import { labelsOf } from '../protocol/label.ts';
 import { parseFailure, type Failure } from '../protocol/failure.ts';
 import { jobRequestSchema, type JobRequest } from '../protocol/job-request.ts';
 import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
+import { parseRoutingKey } from '../protocol/routing.ts';
+import { usualSize, type Size } from '../protocol/size.ts';
 import { parseWaits, type Waits } from '../protocol/waits.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { withQueue } from '../redis/with-queue.ts';
@@ -22,6 +24,8 @@ export interface RunDetails {
   readonly kind?: string;
   readonly what?: string;
   readonly image?: string;
+  /** Unless it is the usual one, `m`. */
+  readonly size?: Size;
   /** Milliseconds since the epoch. */
   readonly submitted: number;
   /** When its latest attempt was claimed, and when it ended for good. */
@@ -41,12 +45,14 @@ export interface RunDetails {
 export async function showRun(redis: RedisHandle, id: string): Promise<RunDetails> {
   const said = await redis.client.hgetall(redis.keys.run(id));
   const { queue, kind, what, image, submitted, cancelled, waits, parked, labels, deadline } = said;
+  const { size = usualSize } = parseRoutingKey(queue ?? '') ?? {};
   const known = {
     id,
     submitted: Number(submitted ?? 0),
     ...(kind === undefined ? {} : { kind }),
     ...(what === undefined ? {} : { what }),
     ...(image === undefined ? {} : { image }),
+    ...(size === usualSize ? {} : { size }),
     ...(labels === undefined ? {} : { labels: labelsOf(labels) }),
     ...(deadline === undefined ? {} : { deadline: Number(deadline) }),
   };

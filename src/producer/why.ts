@@ -1,6 +1,8 @@
 /** Why a job does not run yet, in words, from what the fleet says of itself at this moment. */
 import type { Paused } from '../protocol/paused.ts';
-import { parseRoutingKey } from '../protocol/routing.ts';
+import { hasRoomFor, takesSize, type Presence } from '../protocol/presence.ts';
+import { parseRoutingKey, type RoutingParts } from '../protocol/routing.ts';
+import { describeResources, minus, usualSize, type Size } from '../protocol/size.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { pausedNow } from '../redis/paused.ts';
 import { withQueue } from '../redis/with-queue.ts';
@@ -44,7 +46,7 @@ async function refreshReasons(redis: RedisHandle, run: string, image: string, no
 
 function hostReasons(
   hosts: readonly HostDetails[],
-  { image, backend, arch }: { readonly image: string; readonly backend: string; readonly arch: string },
+  { image, backend, arch, size }: Omit<RoutingParts, 'kind'>,
 ): string[] {
   if (hosts.every(({ workers }) => workers.length === 0)) return ['no worker is running'];
   const having = hosts.filter(({ workers }) => workers.some(({ images }) => images.includes(image)));
@@ -55,13 +57,42 @@ function hostReasons(
     ({ workers }) => backend === 'any' || workers.some(({ backends }) => backends[backend] === null),
   );
   if (able.length === 0) return lacking(ofArch, backend);
-  return able.map(({ host, drained, workers }) => {
+  const large = able.filter(({ workers }) => workers.some((worker) => takesSize(worker, size)));
+  if (large.length === 0) return [tooSmall(able, size)];
+  return large.map(({ host, drained, workers }) => {
     if (drained !== undefined) return `${host} is drained: ${drained.reason}`;
     const trouble = workers.flatMap(({ troubles }) => troubles).find((each) => isAbout(each, image));
     if (trouble !== undefined) return `${host} holds back: ${trouble}`;
-    const [busy, slots] = [sum(workers.map((each) => each.busy)), sum(workers.map((each) => each.slots))];
-    return busy >= slots ? `${host} has no free slot (${busy} of ${slots} busy)` : `${host} will take it at once`;
+    return `${host} ${roomReason(
+      workers.filter((worker) => takesSize(worker, size)),
+      size,
+    )}`;
   });
+}
+
+function tooSmall(hosts: readonly HostDetails[], size: Size): string {
+  const rooms = hosts.flatMap(({ host, workers }) =>
+    workers.flatMap(({ capacity }) => (capacity === undefined ? [] : [`${host} has ${describeResources(capacity)}`])),
+  );
+  return [`no host is large enough for size ${size}`, ...rooms].join('; ');
+}
+
+/** @param workers of one host, all of which take jobs of this size */
+function roomReason(workers: readonly Presence[], size: Size): string {
+  const keeping = workers.flatMap(({ keepsRoomFor }) => keepsRoomFor ?? [])[0];
+  if (workers.some((worker) => hasRoomFor(worker, size))) {
+    if (keeping === undefined || keeping === size) return 'will take it at once';
+    return `keeps its room for a job of size ${keeping} that has found none for too long`;
+  }
+  if (size !== usualSize)
+    return `has no room for size ${size} now (${workers.map((each) => freeText(each, size)).join('; ')})`;
+  const [busy, slots] = [sum(workers.map((each) => each.busy)), sum(workers.map((each) => each.slots))];
+  return `has no free slot (${busy} of ${slots} busy)`;
+}
+
+function freeText({ capacity, reserved, sizes }: Presence, size: Size): string {
+  if (capacity === undefined || reserved === undefined || sizes === undefined) return 'it does not tell';
+  return `free: ${describeResources(minus(capacity, reserved))}; it takes ${describeResources(sizes[size])}`;
 }
 
 function lacking(hosts: readonly HostDetails[], backend: string): string[] {

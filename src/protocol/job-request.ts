@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import * as z from 'zod';
 import { imageNameSchema } from './image.ts';
+import { sizeSchema } from './size.ts';
 
 const sha256Schema = z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 lower-case hex digits');
 
@@ -78,15 +79,20 @@ const freshness = {
   minGeneration: z.number().int().positive().max(1e9).optional(),
 };
 
+/** What a host sets aside for it. Absent from the requests of those who do not care: it is `m`, and their ids stay. */
+const sized = { size: sizeSchema.optional() };
+
 export const buildRequestSchema = z.strictObject({
   ...common,
   ...freshness,
+  ...sized,
   kind: z.literal('build'),
   source: sourceSchema,
 });
 export const testRequestSchema = z.strictObject({
   ...common,
   ...freshness,
+  ...sized,
   kind: z.literal('test'),
   subject: subjectSchema,
 });
@@ -103,13 +109,20 @@ const canary = { canary: archiveSchema.optional() };
 export const updateRequestSchema = z.discriminatedUnion('strategy', [
   z.strictObject({
     ...common,
+    ...sized,
     kind: z.literal('update-golden'),
     strategy: z.literal('upgrade'),
     ...canary,
     steps: updateStepsSchema.default('udcar'),
   }),
   /** Bootstraps it anew, by its own recipe. */
-  z.strictObject({ ...common, ...canary, kind: z.literal('update-golden'), strategy: z.literal('replace') }),
+  z.strictObject({
+    ...common,
+    ...sized,
+    ...canary,
+    kind: z.literal('update-golden'),
+    strategy: z.literal('replace'),
+  }),
 ]);
 export type UpdateStrategy = UpdateRequest['strategy'];
 

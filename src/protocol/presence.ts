@@ -1,5 +1,6 @@
 /** What a running worker says of itself in Redis: for those who wait for one, and for `goldbed host`. */
 import * as z from 'zod';
+import { fits, minus, resourcesSchema, sizeSchema, usualSize, type Size } from './size.ts';
 
 export const presenceSchema = z.strictObject({
   host: z.string(),
@@ -9,9 +10,17 @@ export const presenceSchema = z.strictObject({
   pid: z.number().int(),
   started: z.string(),
   bootId: z.string(),
+  /** As many jobs of the usual size fit it. */
   slots: z.number().int(),
   /** Slots that are taken. */
   busy: z.number().int().default(0),
+  /** What its jobs may take together, and what those that run have reserved. Absent in that of an earlier version. */
+  capacity: resourcesSchema.optional(),
+  reserved: resourcesSchema.optional(),
+  /** What it reserves for a job, by size. */
+  sizes: z.record(sizeSchema, resourcesSchema).optional(),
+  /** The size of a job that has waited too long for room here: what gets free is kept for it. */
+  keepsRoomFor: sizeSchema.optional(),
   images: z.array(z.string()),
   /** The current generation of each image that the host has itself. */
   generations: z.record(z.string(), z.number().int()).default({}),
@@ -28,6 +37,18 @@ export const presenceSchema = z.strictObject({
   since: z.number(),
 });
 export type Presence = z.infer<typeof presenceSchema>;
+
+/** Whether the host of this worker is large enough. */
+export function takesSize({ capacity, sizes }: Presence, size: Size): boolean {
+  if (capacity === undefined || sizes === undefined) return size === usualSize;
+  return fits(sizes[size], capacity);
+}
+
+/** Whether a job of this size fits beside those that run. */
+export function hasRoomFor({ capacity, reserved, sizes, slots, busy }: Presence, size: Size): boolean {
+  if (capacity === undefined || reserved === undefined || sizes === undefined) return busy < slots;
+  return fits(sizes[size], minus(capacity, reserved));
+}
 
 /** What an operator has said of a host: it takes no jobs until that is taken back. */
 export const drainedSchema = z.strictObject({ reason: z.string(), since: z.number() });

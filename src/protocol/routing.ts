@@ -1,27 +1,39 @@
 /** Queue names: one queue per routing key, so that all jobs of a queue are interchangeable for a host. */
 import type { JobKind, JobRequest } from './job-request.ts';
+import { sizeNames, usualSize, type Size } from './size.ts';
 
 /** `<kind>.<backend>.<arch>.<size>.<image>`; only the image, last, may hold further dots. */
 export type RoutingKey = string;
 
-/** A fixed reservation of CPU, memory and disk. Only one size so far. */
-export type Size = 'm';
+export interface RoutingParts {
+  readonly kind: string;
+  readonly backend: string;
+  readonly arch: string;
+  readonly size: Size;
+  readonly image: string;
+}
 
-export function routingKey(kind: JobKind, backend: string, arch: string, image: string, size: Size = 'm'): RoutingKey {
+export function routingKey(
+  kind: JobKind,
+  backend: string,
+  arch: string,
+  image: string,
+  size: Size = usualSize,
+): RoutingKey {
   return [kind, backend, arch, size, image].join('.');
 }
 
+const keyPattern = new RegExp(String.raw`^([^.]+)\.([^.]+)\.([^.]+)\.(${sizeNames.join('|')})\.(.+)$`);
+
 /** Undefined for a queue that is none of ours. */
-export function parseRoutingKey(
-  key: RoutingKey,
-): { readonly kind: string; readonly backend: string; readonly arch: string; readonly image: string } | undefined {
-  const [, kind, backend, arch, image] = /^([^.]+)\.([^.]+)\.([^.]+)\.[^.]+\.(.+)$/.exec(key) ?? [];
+export function parseRoutingKey(key: RoutingKey): RoutingParts | undefined {
+  const [, kind, backend, arch, size, image] = keyPattern.exec(key) ?? [];
   if (kind === undefined || backend === undefined || arch === undefined || image === undefined) return undefined;
-  return { kind, backend, arch, image };
+  return { kind, backend, arch, size: size as Size, image };
 }
 
 export function routingKeyOf(request: JobRequest, arch: string): RoutingKey {
-  return routingKey(request.kind, request.backend, arch, request.image);
+  return routingKey(request.kind, request.backend, arch, request.image, request.size);
 }
 
 /** Whether a job's id is one that becomes a path: another program may have put anything into a queue. */
@@ -64,6 +76,8 @@ export const redisKeys = (p: string) => ({
   known: `${p}:known`,
   /** Hash of a queue: `now`, and `of:<tenant>`, as virtual times (redis/fair.ts). */
   fair: (key: RoutingKey) => `${p}:fair:${key}`,
+  /** String: the incarnation of the worker that keeps its room for the first job of a queue. Expires. */
+  room: (key: RoutingKey) => `${p}:room:${key}`,
   /** String: the incarnation of the worker that looks after the whole fleet. Expires. */
   coordinator: `${p}:coordinator`,
   /** Hash: hosts that take no jobs because an operator said so, with the reason (presence.ts). */

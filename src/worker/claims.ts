@@ -12,6 +12,7 @@ import { advanceTime } from '../redis/fair.ts';
 import { heldJobs } from '../redis/held.ts';
 import { persist } from '../redis/persist.ts';
 import { announceWork, readyKeys, settleReady } from '../redis/ready.ts';
+import { firstJobs, keepRoomFor, type AskedFirst } from '../redis/starving.ts';
 import { claimedJob, isLockLost, whileOurs, type Claimed, type Token } from './claimed.ts';
 import type { Ended, Journal } from './journal.ts';
 import { lockDuration, renewLock, takeLock } from './lock.ts';
@@ -24,6 +25,9 @@ const lostBudget = 5;
 
 /** Of the job's own hash; BullMQ leaves fields that it does not know. */
 const lostField = 'goldbed:lost';
+
+/** Milliseconds for which a host's word counts that it keeps room: it is said again at each look, twice a sweep or so. */
+const roomKept = 45_000;
 
 export class Claims implements AsyncDisposable {
   readonly #redis: RedisHandle;
@@ -61,6 +65,16 @@ export class Claims implements AsyncDisposable {
     const due = [...this.#due].filter(([, time]) => time <= now).map(([key]) => key);
     for (const key of due) this.#due.delete(key);
     return [...new Set([...(await readyKeys(this.#redis)), ...due])];
+  }
+
+  /** Of each queue the job that is claimed next; or still the one that was, while it waits. */
+  first(asked: readonly AskedFirst[]): Promise<ReadonlyMap<RoutingKey, string>> {
+    return firstJobs(this.#redis, asked);
+  }
+
+  /** The first of these queues for which no other host keeps its room: this one does from now on. */
+  keepRoomFor(keys: readonly RoutingKey[]): Promise<RoutingKey | undefined> {
+    return keepRoomFor(this.#redis, keys, this.#journal.incarnation, roomKept);
   }
 
   /** Undefined when nothing waits there. */

@@ -3,6 +3,7 @@ import type { State } from '../config/state.ts';
 import type { CreateTools } from '../golden/index.ts';
 import type { BackendChoice } from '../protocol/job-request.ts';
 import type { GenerationRef } from '../protocol/image.ts';
+import type { Sizes } from '../protocol/size.ts';
 import type { Channel } from '../protocol/testbed.ts';
 
 /** Looks at a generation before it is published. @returns names of what passed @throws {GoldenRefusal} what did not */
@@ -34,6 +35,8 @@ export interface Host {
   readonly virtProgram: string;
   /** Debian's own programs, by absolute path. */
   readonly clients: { readonly sbuild: string; readonly autopkgtest: string };
+  /** What is reserved for a job of each size. */
+  readonly sizes: Sizes;
   /** Megabytes that must be free in the state folder before a job starts. */
   readonly minFreeDisk: number;
   /** Generations of an image that stay when a new one is published; pinned ones always do. */

@@ -1,18 +1,14 @@
 /**
- * The claim loop of a host: first a slot, then a claim; so nothing is ever fetched that cannot run at once. Sleeps until
- * a nudge, a freed slot, a due retry or the sweep; nudges may be lost, the sweep finds what they would have told.
+ * The claim loop of a host. Sleeps until a nudge, a job's end, a due retry or the sweep; nudges may be lost, the sweep
+ * finds what they would have told.
  */
-import type { RoutingKey } from '../protocol/routing.ts';
 import type { Claimed } from './claimed.ts';
 import type { Claims } from './claims.ts';
 import type { Log } from './handle.ts';
-import type { Slot, Slots } from './slots.ts';
+import { NextJobs, type NextJob, type NextJobOptions } from './next-job.ts';
 
-export interface LoopOptions {
-  readonly slots: Slots;
-  readonly claims: Pick<Claims, 'claim' | 'nextDue' | 'ready'>;
-  /** Routing keys that this host offers now; asked anew at each round. */
-  readonly offers: () => Promise<readonly RoutingKey[]>;
+export interface LoopOptions extends NextJobOptions {
+  readonly claims: NextJobOptions['claims'] & Pick<Claims, 'nextDue'>;
   /** Takes the job to its end; never rejects. */
   readonly run: (claimed: Claimed) => Promise<void>;
   /** Calls back when something may be waiting. @returns how to stop listening */
@@ -30,16 +26,14 @@ export async function runLoop(options: LoopOptions, stop: AbortSignal): Promise<
   const onStop = (): void => bell.ring();
   stop.addEventListener('abort', onStop);
   try {
-    let turn = 0;
+    const next = nextJob(options);
     while (!stop.aborted) {
-      const slot = options.slots.tryReserve();
-      const claimed = slot === undefined ? undefined : await claimNext(options, turn++);
-      if (slot === undefined || claimed === undefined) {
-        slot?.[Symbol.dispose]();
+      const found = await next();
+      if (found === undefined) {
         await bell.wait(options.claims.nextDue(), options.sweep);
         continue;
       }
-      const job = runInSlot(slot, claimed, options).finally(() => {
+      const job = runInRoom(found, options).finally(() => {
         running.delete(job);
         bell.ring();
       });
@@ -52,25 +46,27 @@ export async function runLoop(options: LoopOptions, stop: AbortSignal): Promise<
   }
 }
 
-async function runInSlot(slot: Slot, claimed: Claimed, options: LoopOptions): Promise<void> {
-  using _ = slot;
+async function runInRoom({ claimed, room }: NextJob, options: LoopOptions): Promise<void> {
+  using _ = room;
   await options.run(claimed);
 }
 
-/** Tries the ready keys that are offered, beginning with another each time, so that a busy key does not starve the others. */
-async function claimNext({ claims, offers, log }: LoopOptions, turn: number): Promise<Claimed | undefined> {
-  try {
-    const offered = new Set(await offers());
-    const keys = (await claims.ready()).filter((key) => offered.has(key));
-    for (let i = 0; i < keys.length; i += 1) {
-      const key = keys[(turn + i) % keys.length];
-      const claimed = key === undefined ? undefined : await claims.claim(key);
-      if (claimed !== undefined) return claimed;
+/** Undefined when there is nothing to begin now. */
+function nextJob(options: LoopOptions): () => Promise<NextJob | undefined> {
+  const { ledger, sweep, log, now = () => performance.now() } = options;
+  const jobs = new NextJobs(options);
+  let looked = -Infinity;
+  return async () => {
+    // a full host asks Redis nothing at each nudge; but it looks now and then, for what finds no room
+    if (ledger.full && now() - looked < sweep / 2) return undefined;
+    looked = now();
+    try {
+      return await jobs.next();
+    } catch (error) {
+      log(`cannot claim: ${String(error)}`); // Redis is away: the next sweep tries again
+      return undefined;
     }
-  } catch (error) {
-    log(`cannot claim: ${String(error)}`); // Redis is away: the next sweep tries again
-  }
-  return undefined;
+  };
 }
 
 /** Wakes one sleeper; a ring while nobody sleeps is remembered. */

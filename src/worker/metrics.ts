@@ -1,17 +1,18 @@
 /** What a worker counts, as Prometheus reads it. Names and units follow prometheus.io/docs/practices/naming. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { parseRoutingKey } from '../protocol/routing.ts';
+import type { Resources } from '../protocol/size.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { knownKeys } from '../redis/ready.ts';
 import type { Breaker } from './breaker.ts';
 import type { Claimed } from './claimed.ts';
 import type { Ending } from './handle.ts';
-import type { Slots } from './slots.ts';
+import type { Ledger } from './ledger.ts';
 
 export interface MeteredWorker {
   readonly redis: RedisHandle;
   readonly host: string;
-  readonly slots: Slots;
+  readonly ledger: Ledger;
   readonly breaker: Breaker;
 }
 
@@ -21,7 +22,7 @@ export class Metrics {
   readonly #wait: Histogram<'kind'>;
   readonly #seconds: Histogram<'kind'>;
 
-  constructor({ redis, host, slots, breaker }: MeteredWorker) {
+  constructor({ redis, host, ledger, breaker }: MeteredWorker) {
     const registers = [this.registry];
     this.registry.setDefaultLabels({ host });
     this.#jobs = new Counter({
@@ -44,12 +45,18 @@ export class Metrics {
       buckets: [1, 5, 30, 120, 600, 3600, 14_400, 36_000],
       registers,
     });
-    gauge('goldbed_slots', 'Slots of this host.', [], (set) => set({}, slots.total));
-    gauge('goldbed_slots_busy', 'Slots that are taken.', [], (set) => set({}, slots.total - slots.free));
+    gauge('goldbed_slots', 'Slots of this host.', [], (set) => set({}, ledger.slots));
+    gauge('goldbed_slots_busy', 'Slots that are taken.', [], (set) => set({}, ledger.busy));
+    for (const { name, what, of } of measures) {
+      gauge(`goldbed_${name}`, `${what} for jobs.`, [], (set) => set({}, of(ledger.capacity)));
+      gauge(`goldbed_reserved_${name}`, `${what} that running jobs have reserved.`, [], (set) =>
+        set({}, of(ledger.reserved)),
+      );
+    }
     gauge('goldbed_troubles', 'Images, or the host itself, that are held back after failures.', [], (set) =>
       set({}, breaker.troubles().length),
     );
-    const keyed = ['kind', 'backend', 'arch', 'image'] as const;
+    const keyed = ['kind', 'backend', 'arch', 'size', 'image'] as const;
     gauge(
       'goldbed_queue_jobs',
       'Jobs of a queue. state: waiting, delayed, active.',
@@ -99,6 +106,13 @@ export class Metrics {
     return ending;
   }
 }
+
+/** Prometheus wants bytes. */
+const measures = [
+  { name: 'cpus', what: 'Processors', of: ({ cpus }: Resources) => cpus },
+  { name: 'memory_bytes', what: 'Memory', of: ({ memory }: Resources) => memory * 1024 * 1024 },
+  { name: 'disk_bytes', what: 'Disk', of: ({ disk }: Resources) => disk * 1024 * 1024 },
+];
 
 interface Depth {
   readonly key: string;

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { cleanEnvironment } from '../exec/run.ts';
 import { TestbedError } from '../protocol/errors.ts';
 import type { BuildRequest, Source } from '../protocol/job-request.ts';
+import type { Size, Sizes } from '../protocol/size.ts';
 import type { OutcomeResult } from '../protocol/outcome.ts';
 import { runClient } from './client-program.ts';
 import type { JobContext } from './run-job.ts';
@@ -32,7 +33,9 @@ export async function runBuild(request: BuildRequest, job: JobContext, signal: A
     ...['--nolog', `--dist=${image.suite}`, `--arch=${image.arch}`, `--build-dir=${folder.artifacts}`],
     // the image is what update-golden made it; a build does not upgrade it, and the testbed is thrown away whole
     ...['--no-apt-upgrade', '--no-apt-distupgrade', '--purge-build=never', '--purge-deps=never'],
-    ...['--no-run-lintian', '--no-run-piuparts', '--no-run-autopkgtest', '--', source],
+    ...['--no-run-lintian', '--no-run-piuparts', '--no-run-autopkgtest'],
+    ...parallel(request.size, host.sizes),
+    ...['--', source],
   ];
   const exitCode = await runClient(
     {
@@ -53,6 +56,14 @@ export async function runBuild(request: BuildRequest, job: JobContext, signal: A
   }
   const status = said.get('Status') ?? (exitCode === 0 ? 'successful' : 'failed');
   return { kind: 'build', exitCode, status };
+}
+
+/**
+ * As many jobs as the size has processors, where one was asked for; else dpkg-buildpackage takes all of the host. -J leaves it
+ * to the package whether it can; sbuild's own --jobs is -j, which before dpkg 1.21.10 did not (dpkg-buildpackage(1)).
+ */
+function parallel(size: Size | undefined, sizes: Sizes): string[] {
+  return size === undefined ? [] : [`--debbuildopt=-J${sizes[size].cpus}`];
 }
 
 /** Copies the log under the name by which people look for it: `hello_2.10-3_amd64.build`. After the log is closed. */

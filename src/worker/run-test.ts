@@ -24,10 +24,13 @@ const statusOf: Readonly<Record<number, string>> = {
 type Verdict = Extract<OutcomeResult, { kind: 'build' | 'test' }>;
 
 export async function runTest(request: TestRequest, job: JobContext, signal: AbortSignal): Promise<OutcomeResult> {
-  return testSubjects(await subjectArguments(request.subject, job, signal), job, signal);
+  const subjects = await subjectArguments(request.subject, job, signal);
+  // where a size was asked for; else autopkgtest tells its tests and builds of all processors of the host
+  const options = request.size === undefined ? [] : [`--build-parallel=${job.host.sizes[request.size].cpus}`];
+  return testSubjects([...options, ...subjects], job, signal);
 }
 
-/** @param subjects as autopkgtest takes them */
+/** @param subjects as autopkgtest takes them, with options of their own */
 export async function testSubjects(
   subjects: readonly string[],
   job: JobContext,

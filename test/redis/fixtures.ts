@@ -2,11 +2,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { sizesOf } from '../../src/config/sizes.ts';
 import { stateAt, type State } from '../../src/config/state.ts';
 import { connectRedis, type RedisHandle } from '../../src/redis/connect.ts';
 import { acquireEmbedded } from '../../src/redis/embedded.ts';
 import type { BuildRequest, JobRequest } from '../../src/protocol/job-request.ts';
 import { presenceSchema, type Presence } from '../../src/protocol/presence.ts';
+import { times } from '../../src/protocol/size.ts';
+import { Ledger } from '../../src/worker/ledger.ts';
 import type { Outcome } from '../../src/protocol/outcome.ts';
 
 export interface TestRedis extends AsyncDisposable {
@@ -42,6 +45,11 @@ export function buildRequest(name: string): BuildRequest & JobRequest {
 export function presenceOf(host: string, incarnation: string, images: string[]): Presence {
   const identity = { pid: 1, started: '0', bootId: 'x' };
   return presenceSchema.parse({ host, incarnation, ...identity, slots: 1, images, since: 0 });
+}
+
+/** Room for so many jobs of size m. */
+export function ledgerOf(slots: number): Ledger {
+  return new Ledger(times(sizesOf().m, slots), sizesOf());
 }
 
 export const buildKey = 'build.any.amd64.m.img';

@@ -24,9 +24,8 @@ import type { Host } from '../../src/worker/host.ts';
 import { openJournal, type Journal } from '../../src/worker/journal.ts';
 import { runLoop } from '../../src/worker/loop.ts';
 import { recover } from '../../src/worker/recover.ts';
-import { Slots } from '../../src/worker/slots.ts';
 import { publishFiles } from '../unit/golden/fixtures/images.ts';
-import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, ledgerOf, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
 
 const image = 'img';
 const updateKey = 'update-golden.any.amd64.m.img';
@@ -116,7 +115,7 @@ function startWorker(slots: number, refresh: Refresher, through = gate()) {
   };
   const finished = runLoop(
     {
-      slots: new Slots(slots),
+      ledger: ledgerOf(slots),
       claims,
       offers: async () => [buildKey, updateKey],
       run,

@@ -1,5 +1,6 @@
 /** Several hosts on one server: one that fails everything, one that is drained, and what a waiting job is told. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describeLedger } from '../../src/cli/describe-host.ts';
 import { enqueue, enqueueAll } from '../../src/producer/enqueue.ts';
 import { drainHost, findHost, listHosts, resumeHost } from '../../src/producer/hosts.ts';
 import { showRun, waitFor } from '../../src/producer/runs.ts';
@@ -18,8 +19,7 @@ import { HostGuard } from '../../src/worker/host-guard.ts';
 import { openJournal } from '../../src/worker/journal.ts';
 import { runLoop } from '../../src/worker/loop.ts';
 import { announce } from '../../src/worker/presence.ts';
-import { Slots } from '../../src/worker/slots.ts';
-import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, ledgerOf, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
 
 const never = new AbortController().signal;
 let server: TestRedis;
@@ -45,11 +45,12 @@ async function join(name: string, run: Run, { slots = 1 } = {}): Promise<{ reado
   const claims = new Claims(redis, journal);
   const breaker = new Breaker();
   const guard = new HostGuard(redis, name, breaker);
-  const ledger = new Slots(slots);
+  const ledger = ledgerOf(slots);
   const describeIt = () =>
     presenceSchema.parse({
       ...{ host: name, incarnation, pid: 1, started: '0', bootId: 'x', images: ['img'], since: 0, arch: 'amd64' },
-      ...{ slots, busy: slots - ledger.free, troubles: breaker.troubles(), backends: { overlay: null } },
+      ...describeLedger(ledger),
+      ...{ troubles: breaker.troubles(), backends: { overlay: null } },
     });
   const presence = await announce(redis.client, redis.keys, describeIt);
   const times = { every: 10, ttl: 10_000, deadAfter: 1e9, unlockedAfter: 1e9, forgetEvery: 1e9 };
@@ -58,7 +59,7 @@ async function join(name: string, run: Run, { slots = 1 } = {}): Promise<{ reado
   const stop = new AbortController();
   const running = runLoop(
     {
-      slots: ledger,
+      ledger,
       claims,
       offers: () => guard.allowed([buildKey]),
       run: (claimed) =>
@@ -156,7 +157,38 @@ describe('why a job waits', () => {
     expect(await whyWaiting(redis, docker.runId)).toEqual(['bay1 cannot run docker: it does not know it']);
     const arm = await enqueue(redis, buildRequest('r'), 'arm64');
     expect(await whyWaiting(redis, arm.runId)).toEqual(['no host that has the image img is arm64']);
+    const small = await enqueue(redis, { ...buildRequest('p'), size: 's' }, 'amd64');
+    expect(await whyWaiting(redis, small.runId)).toEqual([
+      'bay1 has no room for size s now (free: 0 cpus, 0 MB of memory, 0 MB of disk; it takes 1 cpu, 2048 MB of memory, 8192 MB of disk)',
+    ]);
+    const large = await enqueue(redis, { ...buildRequest('p'), size: 'xl' }, 'amd64');
+    expect(await whyWaiting(redis, large.runId)).toEqual([
+      'no host is large enough for size xl; bay1 has 2 cpus, 4096 MB of memory, 16384 MB of disk',
+    ]);
     release();
     await waitFor(redis, second?.runId ?? '', never);
+  });
+
+  test('a host keeps its room for a large one; a worker of an earlier version takes m only', async () => {
+    const { redis } = server;
+    const ledger = ledgerOf(4);
+    const about = { incarnation: 'x', pid: 1, started: '0', bootId: 'x', images: ['img'], since: 0, arch: 'amd64' };
+    const describeIt = () => presenceSchema.parse({ ...about, ...describeLedger(ledger), host: 'bay1' });
+    const bay1 = await announce(redis.client, redis.keys, describeIt);
+    const { runId } = await enqueue(redis, { ...buildRequest('p'), size: 's' }, 'amd64');
+    expect(await whyWaiting(redis, runId)).toEqual(['bay1 will take it at once']);
+    using _ = ledger.reserve('m');
+    using __ = ledger.keepRoom('xl');
+    await bay1.update();
+    expect(await whyWaiting(redis, runId)).toEqual([
+      'bay1 keeps its room for a job of size xl that has found none for too long',
+    ]);
+    await bay1[Symbol.asyncDispose]();
+    const old = presenceSchema.parse({ ...about, host: 'bay2', slots: 2, busy: 1 });
+    await using bay2 = await announce(redis.client, redis.keys, () => old);
+    expect(await whyWaiting(redis, runId)).toEqual(['no host is large enough for size s']);
+    await bay2.update();
+    const usual = await enqueue(redis, buildRequest('q'), 'amd64');
+    expect(await whyWaiting(redis, usual.runId)).toEqual(['bay2 will take it at once']);
   });
 });

@@ -8,20 +8,20 @@ import { startHealthServer, type HealthServer } from '../../src/worker/health-se
 import { HostGuard } from '../../src/worker/host-guard.ts';
 import { openJournal } from '../../src/worker/journal.ts';
 import { Metrics } from '../../src/worker/metrics.ts';
-import { Slots } from '../../src/worker/slots.ts';
-import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+import type { Ledger } from '../../src/worker/ledger.ts';
+import { buildKey, buildRequest, ledgerOf, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
 
 let server: TestRedis;
 let breaker: Breaker;
-let slots: Slots;
+let ledger: Ledger;
 let metrics: Metrics;
 let health: HealthServer;
 
 beforeEach(async () => {
   server = await startTestRedis();
   breaker = new Breaker();
-  slots = new Slots(3);
-  metrics = new Metrics({ redis: server.redis, host: 'bay1', slots, breaker });
+  ledger = ledgerOf(3);
+  metrics = new Metrics({ redis: server.redis, host: 'bay1', ledger, breaker });
   const guard = new HostGuard(server.redis, 'bay1', breaker);
   health = await startHealthServer({ port: 0, registry: metrics.registry, notReady: () => guard.notReady() });
 });
@@ -41,17 +41,20 @@ test('jobs by kind and outcome, slots, queues and how long they have had work', 
   await using claims = new Claims(server.redis, await openJournal(server.state));
   const claimed = await claims.claim(buildKey);
   if (claimed === undefined) throw new Error('nothing to claim');
-  using _ = slots.tryReserve();
+  using _ = ledger.reserve('m');
   await metrics.count(claimed, async () => {
     await claimed.complete(outcome());
     return { kind: 'completed' };
   });
   const { status, text } = await get('/metrics');
   expect(status).toBe(200);
-  const key = 'kind="build",backend="any",arch="amd64",image="img"';
+  const key = 'kind="build",backend="any",arch="amd64",size="m",image="img"';
   expect(text).toContain('goldbed_jobs_total{kind="build",outcome="completed",host="bay1"} 1');
   expect(text).toContain('goldbed_slots{host="bay1"} 3');
   expect(text).toContain('goldbed_slots_busy{host="bay1"} 1');
+  expect(text).toContain('goldbed_cpus{host="bay1"} 6');
+  expect(text).toContain('goldbed_reserved_cpus{host="bay1"} 2');
+  expect(text).toContain(`goldbed_reserved_memory_bytes{host="bay1"} ${4096 * 1024 * 1024}`);
   expect(text).toContain(`goldbed_queue_jobs{${key},state="waiting",host="bay1"} 1`);
   expect(text).toMatch(new RegExp(`goldbed_queue_ready_seconds\\{${key},host="bay1"\\} [0-9.e-]+`));
   expect(text).toMatch(/goldbed_claim_wait_seconds_count\{[^}]*kind="build"[^}]*\} 1/);

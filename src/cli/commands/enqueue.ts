@@ -1,9 +1,10 @@
 /** `goldbed build`, `goldbed test`, `goldbed image update`: make a request, hand it in, and wait if asked. */
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { durationExpected, parseDuration } from '../../config/duration.ts';
 import { strategyFor } from '../../config/policy.ts';
 import { archiveSource, jobRequestSchema, type ArchiveSource, type JobRequest } from '../../protocol/job-request.ts';
 import { UsageError } from '../../protocol/errors.ts';
+import { sizeNames } from '../../protocol/size.ts';
 import { resolveSource, resolveSubject } from '../../producer/source.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
 import { submit, type SubmitFlags } from '../submit.ts';
@@ -13,6 +14,7 @@ type Flags = GlobalFlags &
   SubmitFlags & {
     readonly image: string;
     readonly backend: string;
+    readonly size?: string;
     readonly maxAge?: string;
     readonly minGeneration?: string;
   };
@@ -74,6 +76,7 @@ function canaryOf({ canary }: UpdateFlags): { readonly canary?: ArchiveSource } 
 function withSubmitFlags(command: Command): Command {
   return command
     .option('--backend <NAME>', 'backend of the testbed', 'any')
+    .addOption(sizeOption())
     .option('--wait', 'wait for the end; the exit code is the client’s own')
     .option('--reuse', 'take the recorded result if the same request has ended before')
     .option('--tenant <NAME>', 'for whom: the jobs of tenants take turns (default: your login name)')
@@ -81,6 +84,11 @@ function withSubmitFlags(command: Command): Command {
     .option('--deadline <AGE>', 'cancel it if it has not ended after so long: 6h, 90m')
     .option('--json', 'print one JSON document')
     .option('-o, --output <DIR>', 'copy log and artifacts there (implies --wait)');
+}
+
+function sizeOption(): Option {
+  const what = 'what a host sets aside for it; the client is told how many processors that are (default: as m, untold)';
+  return new Option('--size <SIZE>', what).choices(sizeNames);
 }
 
 function collect(word: string, before: readonly string[] = []): string[] {
@@ -116,8 +124,8 @@ function prepare(command: Command): { flags: Flags; context: Context } {
   return { flags, context: makeContext(flags) };
 }
 
-function base({ image, backend }: { image: string; backend: string }): Record<string, unknown> {
-  return { v: 1, image, backend };
+function base({ image, backend, size }: Pick<Flags, 'image' | 'backend' | 'size'>): Record<string, unknown> {
+  return { v: 1, image, backend, ...(size === undefined ? {} : { size }) };
 }
 
 /** The last place at which a string of the user's can be wrong. @throws {UsageError} */

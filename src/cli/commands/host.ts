@@ -2,6 +2,8 @@
 import { Command } from 'commander';
 import { drainHost, findHost, listHosts, resumeHost, type HostDetails } from '../../producer/hosts.ts';
 import { UsageError } from '../../protocol/errors.ts';
+import { takesSize, type Presence } from '../../protocol/presence.ts';
+import { describeResources, sizeNames } from '../../protocol/size.ts';
 import type { RedisHandle } from '../../redis/connect.ts';
 import { makeContext, openRedis, type GlobalFlags } from '../context.ts';
 import { age, json, out, size, table } from '../print.ts';
@@ -73,12 +75,23 @@ function described(details: HostDetails, now: number): string[] {
   const lines = [`${host}  ${stateOf(details)}`];
   for (const worker of workers) {
     lines.push(`  worker ${worker.incarnation}, process ${worker.pid}, for ${age(worker.since, now)}`);
-    lines.push(`    slots: ${worker.busy} of ${worker.slots} busy`);
+    lines.push(`    slots: ${worker.busy} of ${worker.slots} busy`, ...room(worker));
     for (const [name, version] of Object.entries(worker.versions)) lines.push(`    ${name} ${version}`);
     for (const [name, missing] of Object.entries(worker.backends)) lines.push(`    ${name}: ${missing ?? 'works'}`);
     for (const image of worker.images) lines.push(`    ${image}@${worker.generations[image] ?? '?'}`);
     for (const trouble of worker.troubles) lines.push(`    holds back: ${trouble}`);
   }
+  return lines;
+}
+
+/** Nothing for a worker of an earlier version. */
+function room({ capacity, reserved, keepsRoomFor, ...worker }: Presence): string[] {
+  if (capacity === undefined) return [];
+  const lines = [`    room: ${describeResources(capacity)}`];
+  if (reserved !== undefined) lines.push(`    reserved: ${describeResources(reserved)}`);
+  const taken = sizeNames.filter((name) => takesSize({ capacity, ...worker }, name));
+  lines.push(`    takes jobs of size ${taken.join(', ') || '-'}`);
+  if (keepsRoomFor !== undefined) lines.push(`    keeps its room for a job of size ${keepsRoomFor}`);
   return lines;
 }
 

@@ -21,6 +21,7 @@ export function showCommand(): Command {
       }
       out(`${run.id}  ${run.kind ?? '?'}  ${run.what ?? ''}  ${run.image ?? ''}  ${run.state}`);
       out(`  submitted ${age(run.submitted, Date.now())} ago`);
+      if (run.size !== undefined) out(`  size ${run.size}`);
       if (run.labels !== undefined) out(`  labels ${run.labels.join(', ')}`);
       if (run.deadline !== undefined && run.finished === undefined)
         out(`  is cancelled in ${ahead(run.deadline, Date.now())}`);

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { maxSlots } from '../../config/load.ts';
 import { UsageError } from '../../protocol/errors.ts';
 import type { Log } from '../../worker/handle.ts';
+import { workerCapacity } from '../capacity.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
 import { progress } from '../print.ts';
 import { startWorker } from '../run-worker.ts';
@@ -12,11 +13,11 @@ type Flags = GlobalFlags & { readonly slots?: string };
 export function workerCommand(exit: (code: number) => void): Command {
   return new Command('worker')
     .description('claim jobs from Redis and run them on this host')
-    .option('--slots <N>', 'jobs at a time')
+    .option('--slots <N>', 'jobs of size m at a time; wins over worker.capacity')
     .action(async (_: unknown, command: Command) => {
       const flags = command.optsWithGlobals<Flags>();
       const context = makeContext(flags);
-      const slots = flags.slots === undefined ? context.settings.worker.slots : slotCount(flags.slots);
+      const slots = flags.slots === undefined ? undefined : slotCount(flags.slots);
       let signals = 0;
       let obey = (): void => {};
       // before the start: one that is told to end while it starts ends cleanly, too
@@ -27,7 +28,8 @@ export function workerCommand(exit: (code: number) => void): Command {
           obey();
         });
       }
-      const worker = await startWorker(context, { slots, log: await logger(context.settings.worker) });
+      const capacity = await workerCapacity(context, slots);
+      const worker = await startWorker(context, { capacity, log: await logger(context.settings.worker) });
       obey = () => {
         if (signals > 0) worker.stop(signals === 1 ? 'drain' : 'now');
       };

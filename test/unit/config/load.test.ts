@@ -35,6 +35,12 @@ test('the environment wins over the file', async () => {
 const wrong: [string, string, RegExp][] = [
   ['an unknown key', 'worker:\n  slot: 3\n', /a\.yaml: worker: .*slot/],
   ['a wrong type', 'worker:\n  slots: many\n', /a\.yaml: worker\.slots: .*number/],
+  ['a capacity of half a processor', 'worker:\n  capacity: {cpus: 0.5}\n', /a\.yaml: worker\.capacity\.cpus: .*whole/],
+  ['a capacity in words', 'worker:\n  capacity: {memory: 8G}\n', /a\.yaml: worker\.capacity\.memory: .*number/],
+  ['a capacity of something else', 'worker:\n  capacity: {gpus: 1}\n', /a\.yaml: worker\.capacity: .*gpus/],
+  ['no processor', 'sizes:\n  l: {cpus: 0}\n', /a\.yaml: sizes\.l\.cpus: expected 1 or more/],
+  ['less than no memory', 'sizes:\n  l: {memory: -1}\n', /a\.yaml: sizes\.l\.memory: expected 0 or more/],
+  ['an unknown size', 'sizes:\n  xxl: {cpus: 64}\n', /a\.yaml: sizes: .*xxl/],
   ['a relative path', 'state: here\n', /a\.yaml: state: expected an absolute path/],
   ['no YAML', 'state: [\n', /a\.yaml: not valid YAML/],
 ];
@@ -47,4 +53,26 @@ test.each(wrong)('%s names file and key', async (_, text, message) => {
 test('a wrong variable names itself', () => {
   expect(() => load({ GOLDBED_SLOTS: 'x' })).toThrow(/GOLDBED_SLOTS: expected a whole number, found "x"/);
   expect(() => load({ GOLDBED_ALLOW_UNSAFE_REDIS: 'yes' })).toThrow(/expected 0 or 1/);
+});
+
+test('sizes may be changed in part, and by several files; each is twice the one before by default', async () => {
+  const { s, m, l, xl } = load().sizes;
+  expect(s).toEqual({ cpus: 1, memory: 2048, disk: 8192 });
+  for (const [one, next] of [
+    [s, m],
+    [m, l],
+    [l, xl],
+  ] as const) {
+    expect(next).toEqual({ cpus: one.cpus * 2, memory: one.memory * 2, disk: one.disk * 2 });
+  }
+  await write('sizes:\n  xl: {cpus: 16, memory: 65536}\n');
+  await writeFile(path.join(home, 'goldbed/b.yaml'), 'sizes:\n  xl: {memory: 32768}\n  s: {disk: 0}\n');
+  expect(load().sizes).toMatchObject({ xl: { cpus: 16, memory: 32_768, disk: xl.disk }, s: { ...s, disk: 0 }, m });
+});
+
+test('a capacity of a file wins over slots of a file, and slots of the environment over both', async () => {
+  await write('worker:\n  slots: 3\n  capacity: {cpus: 8}\n');
+  expect(load().worker).toMatchObject({ slots: 3, capacity: { cpus: 8 } });
+  expect(load({ GOLDBED_SLOTS: '5' }).worker).toMatchObject({ slots: 5 });
+  expect(load({ GOLDBED_SLOTS: '5' }).worker).not.toHaveProperty('capacity');
 });
