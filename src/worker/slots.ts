@@ -16,7 +16,11 @@ export class Slots {
 
   /** Undefined when all are taken. Dispose frees it, once. */
   tryReserve(): Slot | undefined {
-    if (this.#used >= this.total) return undefined;
+    return this.#used >= this.total ? undefined : this.take();
+  }
+
+  /** For what runs already, also where there are not as many: nothing is reserved then until there are. */
+  take(): Slot {
     this.#used += 1;
     let held = true;
     return {
