@@ -3,15 +3,18 @@
  * Real workers and real sessions; a job ends when the test says so.
  */
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { overlayBackend } from '../../src/backends/overlay/index.ts';
 import { stateAt } from '../../src/config/state.ts';
+import { check } from '../../src/exec/run.ts';
 import { enqueue } from '../../src/producer/enqueue.ts';
 import { cancelRun, showRun, waitFor } from '../../src/producer/runs.ts';
 import { liveWorkers } from '../../src/producer/workers.ts';
 import { jobRequestSchema } from '../../src/protocol/job-request.ts';
+import { connectRedis } from '../../src/redis/connect.ts';
 import { Fleet, fleetImage, type FleetHost } from './fixtures/fleet.ts';
 import { leftOnHosts } from './fixtures/fleet-history.ts';
 import { Goldbed, type Ran } from './fixtures/goldbed.ts';
@@ -38,10 +41,10 @@ describeWith('overlay', unavailable, 'a worker that is restarted', () => {
     expect(first).not.toBe(host.pid);
     const other = await begun('other'); // claimed by the new process
     const third = await hand('third'); // the kept one has its slot still
-    expect(await inCharge()).toMatchObject({ pid: first, slots: 2, busy: 2 });
+    await inCharge(first, 2);
     expect(await third.state()).toBe('waiting');
     const second = await restart();
-    expect(await inCharge()).toMatchObject({ pid: second, slots: 2, busy: 2 });
+    await inCharge(second, 2);
     expect([kept.client(), await third.state()]).toEqual([client, 'waiting']);
     kept.end();
     expect(await kept.ended()).toMatchObject({ state: 'completed', outcome: { attempt: 1 } });
@@ -109,7 +112,7 @@ describeWith('overlay', unavailable, 'a worker that is restarted', () => {
     });
     rmSync(broken);
     const other = await begun('meanwhile');
-    expect(await inCharge()).toMatchObject({ pid: host.pid, busy: 2 });
+    await inCharge(host.pid, 2);
     await restart();
     for (const count of [1, 2]) {
       host.signal('SIGTERM');
@@ -126,6 +129,40 @@ describeWith('overlay', unavailable, 'a worker that is restarted', () => {
     expect(await askForRestart()).toMatchObject({ code: 69, stderr: expect.stringMatching(/no worker runs in/) });
   });
 
+  test('keeps the right to write an image, and the embedded Redis', async () => {
+    const image = 'never-updated';
+    const config = path.join(fleet.root, 'config');
+    const goldbed = new Goldbed(host.state.root, { XDG_CONFIG_HOME: config, GOLDBED_MIN_FREE_DISK: '1' });
+    const tree = await neverUpdated(host.state.images, fleet.root);
+    expect(await goldbed.run('image', 'import', image, tree)).toMatchObject({ code: 0 });
+    const worker = await goldbed.startWorker();
+    const { stdout } = await goldbed.run('image', 'update', image);
+    await using redis = await connectRedis({ kind: 'embedded', socketPath: embeddedSocket(host) }, 'goldbed');
+    const { client, keys } = redis;
+    await until(async () => (await client.exists(keys.lease(image))) === 1);
+    const holder = await client.get(keys.lease(image));
+    worker.child.kill('SIGHUP');
+    await worker.saw(/adopted 1 running job/);
+    const life = await client.pttl(keys.lease(image));
+    const began = performance.now();
+    let renewed = 0;
+    let last = life;
+    await until(async () => {
+      const left = await client.pttl(keys.lease(image));
+      if (left > last) renewed += 1;
+      last = left;
+      return performance.now() - began > 1.5 * life && renewed > 1;
+    });
+    expect(await client.get(keys.lease(image))).toBe(holder);
+    expect(await goldbed.run('cancel', stdout.trim())).toMatchObject({ code: 0 });
+    await until(async () => (await client.exists(keys.lease(image))) === 0);
+    const gone = once(client, 'close');
+    worker.child.kill('SIGTERM');
+    expect(await once(worker.child, 'exit')).toEqual([0, null]);
+    expect(leftOnHosts(fleet)).toEqual([]);
+    await gone; // whoever ends last ends the server
+  });
+
   async function hand(name: string): Promise<Job> {
     const source = { type: 'archive', package: `${name}-600000` };
     const request = jobRequestSchema.parse({ v: 1, kind: 'build', image: fleetImage, source });
@@ -139,7 +176,12 @@ describeWith('overlay', unavailable, 'a worker that is restarted', () => {
     return job;
   }
 
-  const inCharge = async () => (await liveWorkers(fleet.redis.client, fleet.redis.keys))[0];
+  /** Until this process has said so, and that so many slots are taken. */
+  const inCharge = (pid: number, slots: number): Promise<void> =>
+    until(async () => {
+      const workers = await liveWorkers(fleet.redis.client, fleet.redis.keys);
+      return workers.length === 1 && workers.every((worker) => worker.pid === pid && worker.busy === slots);
+    });
 
   async function askForRestart(): Promise<Ran> {
     await host.ready();
@@ -155,6 +197,17 @@ describeWith('overlay', unavailable, 'a worker that is restarted', () => {
     return Number(pid);
   }
 });
+
+const embeddedSocket = ({ state }: FleetHost): string => path.join(state.redis, 'redis.sock');
+
+/** A tree in which apt-get update does not come to an end. */
+async function neverUpdated(images: string, folder: string): Promise<string> {
+  const tree = path.join(folder, 'never-updated');
+  await check(['/bin/cp', '--archive', path.join(images, fleetImage, 'generations/1/layer'), tree]);
+  const hook = 'APT::Update::Pre-Invoke { "sleep 600000"; };\n';
+  writeFileSync(path.join(tree, 'etc/apt/apt.conf.d/00never'), hook);
+  return tree;
+}
 
 /** It runs until it is told to end. */
 class Job {
