@@ -19,6 +19,7 @@ import { handle, type Ending, type Gate, type Log } from '../worker/handle.ts';
 import type { Host } from '../worker/host.ts';
 import { HostGuard } from '../worker/host-guard.ts';
 import type { Journal } from '../worker/journal.ts';
+import type { AdoptedJob } from '../worker/keeper-link.ts';
 import type { Keeper } from '../worker/keeper.ts';
 import type { KeptJob } from '../worker/kept-job.ts';
 import type { Metrics } from '../worker/metrics.ts';
@@ -66,23 +67,13 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
   await using claims = new Claims(redis, journal);
   const guard = new HostGuard(redis, host.name, parts.breaker);
   const { clearAway, giveUp } = recovering(parts, claims);
-  let metrics: Metrics | undefined;
+  const counted: { metrics?: Metrics | undefined } = {}; // there are none yet
+  const concluded = (job: AdoptedJob, ending: Ending): Promise<void> => {
+    counted.metrics?.countEnd(job.handed, ending);
+    return guard.ended(job.handed, ending);
+  };
   // before anything is awaited: until the claims know of these tokens, they take them for lost ones
-  const adopted = inheritance.jobs.map(async (job) => {
-    using slot = slots.take();
-    void slot;
-    const ending = await follow(job, {
-      ...{ claims, keeper, log },
-      renew: (claimed) => keepRenewed(claimed, redis, nudges, control.shutdown),
-      recover: async ({ entry }) => {
-        await clearAway();
-        await giveUp([entry]);
-      },
-    });
-    if (keeper.passed.aborted) return;
-    metrics?.countEnd(job.handed, ending);
-    await guard.ended(job.handed, ending);
-  });
+  const adopted = followAll(parts, { claims, clearAway, giveUp, shutdown: control.shutdown }, concluded);
   await clearAway();
   await giveUp(inheritance.left.map(({ name }) => name));
   await applySchedules(context, redis, log);
@@ -90,7 +81,8 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
   await using _ = coordinate({ redis, incarnation, claims, log, times });
   using gate = freshnessGate(context, { redis, claims, nudges, host: host.name });
   await using metered = await serveMetrics(parts, guard);
-  metrics = metered.metrics;
+  const { metrics } = metered;
+  counted.metrics = metrics;
   const offers = offersOf(context, parts.backends, presence);
   log(
     `worker on ${host.name} with ${slots.total} ${slots.total === 1 ? 'slot' : 'slots'}, state in ${context.state.root}`,
@@ -127,6 +119,26 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
   return rest;
 }
 
+function followAll(
+  { inheritance, redis, nudges, keeper, slots, log }: Parts,
+  { claims, clearAway, giveUp, shutdown }: Recovering & { readonly claims: Claims; readonly shutdown: AbortSignal },
+  concluded: (job: AdoptedJob, ending: Ending) => Promise<void>,
+): Promise<void>[] {
+  return inheritance.jobs.map(async (job) => {
+    using slot = slots.take();
+    void slot;
+    const ending = await follow(job, {
+      ...{ claims, keeper, log },
+      renew: (claimed) => keepRenewed(claimed, redis, nudges, shutdown),
+      recover: async ({ entry }) => {
+        await clearAway();
+        await giveUp([entry]);
+      },
+    });
+    if (!keeper.passed.aborted) await concluded(job, ending);
+  });
+}
+
 async function runHere(
   job: KeptJob,
   { redis, host, log }: Parts,
@@ -142,11 +154,15 @@ async function runHere(
   return job.passed ? { kind: 'other' } : ending; // the successor draws the conclusions
 }
 
-/** Cut off in the middle, each is done again. */
-function recovering(
-  { context: { state }, redis, journal, backends, log }: Parts,
-  claims: Claims,
-): { readonly clearAway: () => Promise<void>; readonly giveUp: (entries: readonly string[]) => Promise<void> } {
+interface Recovering {
+  /** What dead workers left. */
+  readonly clearAway: () => Promise<void>;
+  /** Claims of this worker, by their names in the journal. */
+  readonly giveUp: (entries: readonly string[]) => Promise<void>;
+}
+
+/** Both outlast a broken connection: the adopted jobs must not die of it. */
+function recovering({ context: { state }, redis, journal, backends, log }: Parts, claims: Claims): Recovering {
   const settling: Settling = {
     giveBackToken: (key, token) => persist(redis, () => claims.giveBackToken(key, token)),
     completeFor: (key, token, ended) => persist(redis, () => claims.completeFor(key, token, ended)),

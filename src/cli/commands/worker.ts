@@ -58,6 +58,7 @@ async function runMain(context: Context, { slots, log }: Options, signals: Signa
       successors.pass(signal);
     },
     restart: () => successors.begin(),
+    refuse: () => leaveRestartNote(folder, { pid: process.pid, failed: 'it is to end' }),
   });
   return (await worker.finished) === 'ended' ? 0 : successors.ended();
 }
@@ -74,6 +75,7 @@ async function runSuccessor(
   signals.obeyWith({
     stop: (how) => worker.stop(how),
     restart: () => void (process.connected && process.kill(process.ppid, 'SIGHUP')),
+    refuse: () => {},
   });
   const orphaned = (): void => worker.stop('now');
   process.once('disconnect', orphaned);
@@ -87,6 +89,8 @@ async function runSuccessor(
 interface Obedience {
   readonly stop: (how: Parameters<RunningWorker['stop']>[0], signal: NodeJS.Signals) => void;
   readonly restart: () => void;
+  /** To restart: it has been told to end. */
+  readonly refuse: () => void;
 }
 
 /** Heard from the beginning: one that is told to end while it starts ends cleanly, too. */
@@ -109,11 +113,11 @@ class Signals {
     else this.#obey(signal, this.#obedience);
   }
 
-  #obey(signal: NodeJS.Signals, { stop, restart }: Obedience): void {
+  #obey(signal: NodeJS.Signals, { stop, restart, refuse }: Obedience): void {
     if (signal === 'SIGHUP') {
-      if (this.#stops === 0) restart();
-      else progress('SIGHUP: not restarted: the worker is to end');
-      return;
+      if (this.#stops === 0) return restart();
+      progress('SIGHUP: not restarted: the worker is to end');
+      return refuse();
     }
     this.#stops += 1;
     const first = this.#stops === 1;
