@@ -1,60 +1,58 @@
 /**
- * Composition of a worker: joins Redis, the images, the backends and the loop. Used by `goldbed worker`, and by a waiting
- * command that finds no worker.
+ * Composition of a worker: joins Redis, the images, the backends and what it does while it is in charge. Used by `goldbed
+ * worker`, and by a waiting command that finds no worker.
  */
-import { reapPins } from '../golden/index.ts';
+import type { ProcessIdentity } from '../exec/process-identity.ts';
+import { resolvers } from '../exec/resolvers.ts';
 import { redisLeases } from '../golden/lease.ts';
 import { Interruption } from '../protocol/errors.ts';
-import { describeResources, type Resources } from '../protocol/size.ts';
-import { subscribeNudges, type Nudges } from '../redis/nudges.ts';
+import type { Resources } from '../protocol/size.ts';
+import { subscribeNudges } from '../redis/nudges.ts';
 import { Breaker } from '../worker/breaker.ts';
-import { Claims } from '../worker/claims.ts';
-import { coordinate } from '../worker/coordinator.ts';
 import { fleetTimes } from '../worker/fleet-times.ts';
-import { handle, type Ending, type Gate, type Log } from '../worker/handle.ts';
-import type { HealthOptions, HealthServer } from '../worker/health-server.ts';
-import { openJournal } from '../worker/journal.ts';
+import type { Log } from '../worker/handle.ts';
+import { journalFolder, newIncarnation, openJournal } from '../worker/journal.ts';
+import { Keeper } from '../worker/keeper.ts';
 import { Ledger } from '../worker/ledger.ts';
-import { runLoop } from '../worker/loop.ts';
-import { HostGuard } from '../worker/host-guard.ts';
-import type { Metrics, MeteredWorker } from '../worker/metrics.ts';
-import { parkIfPaused } from '../worker/parked.ts';
-import { announce } from '../worker/presence.ts';
-import { recover } from '../worker/recover.ts';
-import { keepRenewed } from '../worker/renewal.ts';
-import { isScheduled } from '../worker/scheduled.ts';
-import { tidyDaily } from '../worker/tidy.ts';
+import { takeOver, type Inheritance } from '../worker/succession.ts';
 import { openRedis, type Context } from './context.ts';
-import { applySchedules, beginOnSchedule, freshnessGate } from './freshness.ts';
-import { makeHost } from './make-host.ts';
 import { hostDescription } from './describe-host.ts';
-import { offersOf } from './offers.ts';
-
-export interface RunningWorker {
-  /** `drain`: claims nothing more and ends when the running jobs have; `now`: gives them back. */
-  stop(how: 'drain' | 'now'): void;
-  readonly finished: Promise<void>;
-}
+import { beInCharge, type Control } from './in-charge.ts';
+import { makeHost } from './make-host.ts';
 
 export interface WorkerOptions {
   /** What its jobs may take together. */
   readonly capacity: Resources;
   readonly log: Log;
   /** Hears the run's id of each job that begins here. */
-  readonly onBegin?: (runId: string) => void;
+  readonly onBegin?: ((runId: string) => void) | undefined;
+  /** The incarnation of a running worker that this process takes over. */
+  readonly succeeds?: string | undefined;
+  /** The process that obeys SIGHUP. */
+  readonly main?: ProcessIdentity | undefined;
+  /** Called when a successor takes over. */
+  readonly onPassed?: () => void;
 }
 
-/** Milliseconds between two looks at all queues, for what no nudge told. */
-const sweep = 15_000;
+export interface RunningWorker {
+  readonly incarnation: string;
+  /** `drain`: claims nothing more and ends when the running jobs have; `now`: gives them back. */
+  stop(how: 'drain' | 'now'): void;
+  /** `passed`: a successor is in charge; what ran here has ended. */
+  readonly finished: Promise<'ended' | 'passed'>;
+}
 
 /** Returns when the worker is ready to claim: it has announced itself and dealt with what dead ones left. */
 export async function startWorker(context: Context, options: WorkerOptions): Promise<RunningWorker> {
   const drain = new AbortController();
   const shutdown = new AbortController();
   const ready = resolvers();
-  const finished = work(context, options, { drain: drain.signal, shutdown: shutdown.signal, ready: ready.resolve });
+  const incarnation = options.succeeds ?? newIncarnation();
+  const control = { drain: drain.signal, shutdown: shutdown.signal, ready: ready.resolve };
+  const finished = work(context, incarnation, options, control);
   await Promise.race([ready.promise, finished]);
   return {
+    incarnation,
     finished,
     stop(how) {
       drain.abort(new Interruption('shutdown'));
@@ -63,97 +61,57 @@ export async function startWorker(context: Context, options: WorkerOptions): Pro
   };
 }
 
-interface Control {
-  readonly drain: AbortSignal;
-  readonly shutdown: AbortSignal;
-  readonly ready: () => void;
-}
-
-async function work(context: Context, options: WorkerOptions, control: Control): Promise<void> {
-  const { state } = context;
+async function work(
+  context: Context,
+  incarnation: string,
+  { capacity, log, succeeds, main, onBegin, onPassed }: WorkerOptions,
+  control: Control,
+): Promise<'ended' | 'passed'> {
+  const { state, settings } = context;
   await using redis = await openRedis(context, control.drain);
   await using nudges = await subscribeNudges(redis);
-  await using journal = await openJournal(state);
-  await using claims = new Claims(redis, journal);
-  const times = fleetTimes(context.settings.fleet.heartbeat);
+  const times = fleetTimes(settings.fleet.heartbeat);
   const leases = (owner: string) => redisLeases(redis, { owner, ttl: times.lease });
-  const { host, backends } = makeHost(context, journal.folder, leases);
-  const { log } = options;
-  await recover(
-    state,
-    claims,
-    backends.map((backend) => () => backend.reap()),
-    log,
-  );
-  await reapPins(state);
-  await applySchedules(context, redis, log);
-  using tidying = tidyDaily(state, context.settings.jobs.keep * 1000, log);
-  void tidying;
-  const { incarnation } = journal;
-  const ledger = new Ledger(options.capacity, context.settings.sizes);
+  const { host, backends } = makeHost(context, journalFolder(state, incarnation), leases);
+  const ledger = new Ledger(capacity, settings.sizes);
   const breaker = new Breaker();
   const describe = await hostDescription(context, { incarnation, ledger, breaker, backends });
-  await using presence = await announce(redis.client, redis.keys, describe, times);
-  await using _ = coordinate({ redis, incarnation, claims, log, times });
-  using gate = freshnessGate(context, { redis, claims, nudges, host: host.name });
-  const guard = new HostGuard(redis, host.name, breaker);
-  const { metrics: port } = context.settings.worker;
-  const meter = { redis, host: host.name, ledger, breaker, notReady: () => guard.notReady() };
-  await using metered = port === undefined ? undefined : await serveMetrics(port, meter);
-  if (metered !== undefined) log(`metrics on http://127.0.0.1:${metered.port}/metrics`);
-  const offers = offersOf(context, { backends, sizes: ledger.takes }, presence);
-  log(`worker on ${host.name} with ${roomOf(ledger)}, state in ${state.root}`);
-  control.ready();
-  await runLoop(
+  await describe(); // before this process is in charge it may fail
+  const inheritance =
+    succeeds === undefined ? await inheritNothing(context, incarnation, main) : await takeOver(state, incarnation);
+  await using journal = inheritance.journal;
+  using _ = { [Symbol.dispose]: () => letGo(inheritance) };
+  await using keeper = await Keeper.open(journal.folder);
+  const rest = await beInCharge(
     {
+      ...{ context, redis, nudges, journal, keeper, inheritance, host, backends },
       ledger,
-      claims,
-      offers: async () => guard.allowed(await offers()),
-      run: async (claimed) => {
-        if (isScheduled(claimed)) return beginOnSchedule(claimed, redis, log);
-        using renewal = keepRenewed(claimed, redis, nudges, control.shutdown);
-        const jobLog: Log = (line, details) => log(line, { job: claimed.runId, queue: claimed.key, ...details });
-        const admit: Gate = async (job, request) => {
-          const begins = !(await parkIfPaused(redis, claims, job)) && (await gate.admit(job, request));
-          if (begins) options.onBegin?.(job.runId);
-          return begins;
-        };
-        const run = (): Promise<Ending> => handle(claimed, host, admit, renewal.signal, jobLog);
-        await guard.run(claimed, () => metered?.metrics.count(claimed, run) ?? run());
-      },
-      onNudge: (wake) => listenForWork(nudges, host.name, wake),
-      sweep,
+      breaker,
+      describe,
+      times,
       log,
+      onBegin,
     },
-    control.drain,
+    control,
   );
-  log('worker stopped');
+  if (rest === undefined) return 'ended';
+  onPassed?.();
+  keeper.answer();
+  keeper.lost.addEventListener('abort', () => letGo(inheritance));
+  if (keeper.lost.aborted) letGo(inheritance);
+  // the older keepers take a closed link for the death of whoever is in charge, until they have been asked by another
+  await Promise.all([rest.ended, ...inheritance.links.map((link) => link.closed)]);
+  return 'passed';
 }
 
-function roomOf({ slots, capacity, takes }: Ledger): string {
-  return `${slots} ${slots === 1 ? 'slot' : 'slots'} (${describeResources(capacity)}; takes ${takes.join(', ')})`;
+async function inheritNothing(
+  { state }: Context,
+  incarnation: string,
+  main: ProcessIdentity | undefined,
+): Promise<Inheritance> {
+  return { journal: await openJournal(state, { incarnation, main }), links: [], jobs: [], left: [] };
 }
 
-/** Loaded only where it is asked for: most workers are those of one waiting command. */
-async function serveMetrics(
-  port: number,
-  { notReady, ...worker }: MeteredWorker & Pick<HealthOptions, 'notReady'>,
-): Promise<HealthServer & { readonly metrics: Metrics }> {
-  const { Metrics } = await import('../worker/metrics.ts');
-  const { startHealthServer } = await import('../worker/health-server.ts');
-  const metrics = new Metrics(worker);
-  return { ...(await startHealthServer({ port, registry: metrics.registry, notReady })), metrics };
-}
-
-function listenForWork(nudges: Nudges, host: string, wake: () => void): () => void {
-  return nudges.listen((nudge) => {
-    if ('enqueued' in nudge || ('host' in nudge && nudge.host === host)) wake();
-  });
-}
-
-/** Node 20 has no Promise.withResolvers. */
-function resolvers(): { promise: Promise<void>; resolve: () => void } {
-  let resolve = (): void => {};
-  const promise = new Promise<void>((done) => (resolve = done));
-  return { promise, resolve };
+function letGo({ links }: Inheritance): void {
+  for (const link of links) link[Symbol.dispose]();
 }

@@ -19,8 +19,13 @@ export interface Claimed {
   readonly submitted: number;
   /** Counts the claims of the job, wherever, from 1. */
   readonly attempt: number;
+  /** What it was claimed with, and the name of the file in the journal that says so. */
+  readonly token: string;
+  readonly entry: string;
   /** False when the claim is lost. Waits while Redis is away. */
   renew(): Promise<boolean>;
+  /** Writes the outcome into the journal: the first half of completing it. */
+  record(outcome: Outcome): Promise<void>;
   /** Each of these ends the claim, and waits while Redis is away. @throws {LeaseLost} when it was not ours any more */
   complete(outcome: Outcome): Promise<void>;
   fail(error: Error, how: { retry: boolean }): Promise<void>;
@@ -29,6 +34,8 @@ export interface Claimed {
   leave(delay: number): Promise<void>;
   /** Away with it: it was no run, but stood for one. */
   drop(): Promise<void>;
+  /** Out of the journal: it was given back by its token. */
+  strike(): Promise<void>;
 }
 
 /** What a claim was made with. */
@@ -39,10 +46,17 @@ export interface Token {
   readonly entry: WrittenEntry;
 }
 
-/** @param onRetry called when the job is to be tried again later */
-export function claimedJob(redis: RedisHandle, job: Job, key: RoutingKey, token: Token, onRetry: () => void): Claimed {
+export interface ClaimParts {
+  readonly job: Job;
+  readonly key: RoutingKey;
+  readonly token: Token;
+  readonly attempt: number;
+  /** Called when the job is to be tried again later. */
+  readonly onRetry: () => void;
+}
+
+export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRetry }: ClaimParts): Claimed {
   const runId = String(job.id);
-  const attempt = job.attemptsStarted;
   const renew = (): Promise<boolean> => renewLock(redis, key, { id: runId, attempt }, token.text);
   const ended = (): Promise<void> => nudge(redis, { ended: runId });
   const settle = async (end: () => Promise<unknown>, tell: () => Promise<void> = ended): Promise<void> => {
@@ -56,16 +70,21 @@ export function claimedJob(redis: RedisHandle, job: Job, key: RoutingKey, token:
     await token.entry.strike();
     await tell().catch(() => {}); // what nobody hears can be found by looking
   };
+  const record = (outcome: Outcome): Promise<void> => token.entry.end({ runId, attempt, outcome });
   return {
     runId,
     key,
+    token: token.text,
+    entry: token.entry.name,
+    record,
+    strike: () => token.entry.strike(),
     data: job.data,
     submitted: job.timestamp,
     attempt,
     renew,
     async complete(told) {
       const outcome = outcomeSchema.parse(told);
-      await token.entry.end({ runId, attempt, outcome });
+      await record(outcome);
       await settle(() => job.moveToCompleted(outcome, token.text, false));
     },
     fail: (error, { retry }) =>

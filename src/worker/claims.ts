@@ -14,7 +14,8 @@ import { persist } from '../redis/persist.ts';
 import { announceWork, readyKeys, settleReady } from '../redis/ready.ts';
 import { firstJobs, keepRoomFor, type AskedFirst } from '../redis/starving.ts';
 import { claimedJob, isLockLost, whileOurs, type Claimed, type Token } from './claimed.ts';
-import type { Ended, Journal } from './journal.ts';
+import type { HandedJob } from './handover.ts';
+import type { Ended, Journal, WrittenEntry } from './journal.ts';
 import { lockDuration, renewLock, takeLock } from './lock.ts';
 
 /** Milliseconds before a failed attempt is tried again; the producer gives jobs the same (retryDelay in enqueue.ts). */
@@ -95,12 +96,21 @@ export class Claims implements AsyncDisposable {
       return undefined;
     }
     void advanceTime(this.#redis, key, job.priority).catch(() => {}); // a little less fair, and no more
-    const claimed = claimedJob(this.#redis, job, key, token, () => this.#due.set(key, Date.now() + retrySoon + 50));
+    const claimed = this.#claimed(job, key, token, job.attemptsStarted);
     const lost = await persist(this.#redis, () => this.#timesLost(key, job));
     if (lost < lostBudget) return claimed;
     const message = `its worker died or fell silent ${lost} times while it ran`;
     await claimed.fail(failureError({ class: 'lost', message }, undefined), { retry: false });
     return this.claim(key);
+  }
+
+  /** A job that another process of this worker has claimed. Undefined when there is no such job any more. */
+  async adopt({ key, runId, token, attempt, entry }: HandedJob): Promise<Claimed | undefined> {
+    const adopted = this.#token(token, this.#journal.adopt(entry)); // live from now on: nobody gives it back
+    const job = await persist(this.#redis, () => Job.fromId(this.#workerOf(key), runId));
+    if (job !== undefined) return this.#claimed(job, key, adopted, attempt);
+    await adopted.entry.strike();
+    return undefined;
   }
 
   /** Lets a job that was left be claimed at once; it may be waiting already. */
@@ -229,13 +239,21 @@ export class Claims implements AsyncDisposable {
 
   async #newToken(key: RoutingKey): Promise<Token> {
     const text = tokenOf(this.#journal.incarnation);
-    const entry = await this.#journal.write({ key, token: text });
+    return this.#token(text, await this.#journal.write({ key, token: text }));
+  }
+
+  #token(text: string, entry: WrittenEntry): Token {
     this.#live.add(text);
     const strike = (): Promise<void> => {
       this.#live.delete(text);
       return entry.strike();
     };
     return { text, unsure: false, entry: { ...entry, strike } };
+  }
+
+  #claimed(job: Job, key: RoutingKey, token: Token, attempt: number): Claimed {
+    const onRetry = (): void => void this.#due.set(key, Date.now() + retrySoon + 50);
+    return claimedJob(this.#redis, { job, key, token, attempt, onRetry });
   }
 
   #workerOf(key: RoutingKey): Worker {

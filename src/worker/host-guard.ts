@@ -52,10 +52,15 @@ export class HostGuard {
     if (await persist(this.#redis, () => leaveToOthers(this.#redis, claimed.runId, here))) {
       return claimed.leave(leaveFor).catch(() => {}); // lost: then it is with the others already
     }
-    const ending = await run();
+    await this.ended(claimed, await run());
+  }
+
+  /** For a job that began in another process, too. */
+  async ended({ key, runId }: Pick<Claimed, 'key' | 'runId'>, ending: Ending): Promise<void> {
+    const { image = '', backend = '' } = parseRoutingKey(key) ?? {};
     if (ending.kind === 'completed') this.#breaker.succeeded(image, backend);
     if (ending.kind !== 'testbed') return;
     this.#breaker.failed(image, backend, ending.message);
-    await persist(this.#redis, () => noteFailedOn(this.#redis, claimed.runId, this.#host));
+    await persist(this.#redis, () => noteFailedOn(this.#redis, runId, this.#host));
   }
 }

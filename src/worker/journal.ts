@@ -4,12 +4,12 @@
  * of a job is written down before it is told to Redis: it is not lost, and the job not run again, if the telling failed.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
 import type { State } from '../config/state.ts';
 import { flock, type FileLock } from '../exec/flock.ts';
-import { identityOf, isAlive, processIdentitySchema } from '../exec/process-identity.ts';
+import { identityOf, isAlive, processIdentitySchema, type ProcessIdentity } from '../exec/process-identity.ts';
 import { outcomeSchema } from '../protocol/outcome.ts';
 
 const entrySchema = z.strictObject({
@@ -23,6 +23,8 @@ export type Ended = NonNullable<JournalEntry['ended']>;
 
 /** One entry of a running worker's journal. */
 export interface WrittenEntry {
+  /** Its file. */
+  readonly name: string;
   /** On disk when it returns. */
   end(ended: Ended): Promise<void>;
   strike(): Promise<void>;
@@ -35,42 +37,108 @@ export interface Journal extends AsyncDisposable {
   readonly folder: string;
   /** On disk when it returns. */
   write(entry: JournalEntry): Promise<WrittenEntry>;
+  /** An entry that another process of this worker has written, and ends. */
+  adopt(name: string): WrittenEntry;
+  /** All entries, as they are on disk now. */
+  read(): Promise<(JournalEntry & { readonly name: string })[]>;
+  /** From now on it is another process's: disposing leaves it alone. */
+  passOn(): void;
+}
+
+export interface JournalOptions {
+  readonly incarnation?: string;
+  /** The process that an operator knows, and that obeys SIGHUP: for `goldbed worker restart`. */
+  readonly main?: ProcessIdentity | undefined;
+}
+
+/** Short: sockets lie below it. */
+export function newIncarnation(): string {
+  return randomBytes(6).toString('hex');
+}
+
+export function journalFolder(state: Pick<State, 'workers'>, incarnation: string): string {
+  return path.join(state.workers, incarnation);
 }
 
 /** Disposing leaves a journal with claims that were not settled to the next worker. */
-export async function openJournal(state: Pick<State, 'workers'>): Promise<Journal> {
-  const incarnation = randomBytes(6).toString('hex'); // short: sockets lie below it
-  const folder = path.join(state.workers, incarnation);
-  {
-    await using _ = await lockAll(state);
-    await mkdir(folder, { mode: 0o700 });
-    await writeOwner(folder);
-  }
+export async function openJournal(
+  state: Pick<State, 'workers'>,
+  { incarnation = newIncarnation(), main }: JournalOptions = {},
+): Promise<Journal> {
+  const folder = journalFolder(state, incarnation);
+  await using _ = await lockAll(state);
+  await mkdir(folder, { mode: 0o700 });
+  await writeOwner(folder);
+  if (main !== undefined) await writeFile(path.join(folder, 'main.json'), JSON.stringify(main), { mode: 0o600 });
+  return journalIn(folder, incarnation);
+}
+
+/** The journal of a process that has passed its jobs on to this one. @throws when it is not there any more */
+export async function continueJournal(state: Pick<State, 'workers'>, incarnation: string): Promise<Journal> {
+  const folder = journalFolder(state, incarnation);
+  await using _ = await lockAll(state);
+  await writeOwner(folder);
+  return journalIn(folder, incarnation);
+}
+
+function journalIn(folder: string, incarnation: string): Journal {
   let unsettled = 0;
+  let ours = true;
+  const written = (name: string, end: WrittenEntry['end']): WrittenEntry => {
+    let struck: Promise<void> | undefined;
+    unsettled += 1;
+    return {
+      name,
+      end,
+      strike() {
+        if (struck === undefined) unsettled -= 1;
+        return (struck ??= rm(path.join(folder, name), { force: true }));
+      },
+    };
+  };
   return {
     incarnation,
     folder,
     async write(entry) {
-      const file = path.join(folder, `claim-${randomUUID()}.json`);
+      const name = `claim-${randomUUID()}.json`;
+      const file = path.join(folder, name);
       await writeSynced(file, JSON.stringify(entry));
-      let struck: Promise<void> | undefined;
-      unsettled += 1;
-      return {
-        async end(ended) {
-          const beside = path.join(folder, `ending-${randomUUID()}.json`);
-          await writeSynced(beside, JSON.stringify({ ...entry, ended }));
-          await rename(beside, file);
-        },
-        strike() {
-          if (struck === undefined) unsettled -= 1;
-          return (struck ??= rm(file, { force: true }));
-        },
-      };
+      return written(name, async (ended) => {
+        const beside = path.join(folder, `ending-${randomUUID()}.json`);
+        await writeSynced(beside, JSON.stringify({ ...entry, ended }));
+        await rename(beside, file);
+      });
     },
+    adopt: (name) => written(name, async () => {}), // the process that has the session has written it down
+    read: () => readClaims(folder),
+    passOn: () => void (ours = false),
     async [Symbol.asyncDispose]() {
-      if (unsettled === 0) await rm(folder, { recursive: true, force: true });
+      if (ours && unsettled === 0) await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** Who is in charge of a worker. Undefined when its journal is gone. */
+export async function ownerOf(folder: string): Promise<ProcessIdentity | undefined> {
+  return readIdentity(folder, 'owner.json');
+}
+
+export interface RestartableWorker {
+  readonly folder: string;
+  readonly main: ProcessIdentity;
+}
+
+/** The workers of this host that an operator started, and can restart. */
+export async function restartableWorkers(state: Pick<State, 'workers'>): Promise<RestartableWorker[]> {
+  await using _ = await lockAll(state);
+  const found: RestartableWorker[] = [];
+  for (const entry of await readdir(state.workers, { withFileTypes: true })) {
+    const folder = path.join(state.workers, entry.name);
+    if (!entry.isDirectory() || !(await ownerLives(folder))) continue;
+    const main = await readIdentity(folder, 'main.json');
+    if (main !== undefined && isAlive(main)) found.push({ folder, main });
+  }
+  return found;
 }
 
 export interface DeadIncarnation {
@@ -107,19 +175,24 @@ async function lockAll(state: Pick<State, 'workers'>): Promise<FileLock> {
   return flock(path.join(state.workers, 'lock'));
 }
 
-async function readClaims(folder: string): Promise<JournalEntry[]> {
-  const claims: JournalEntry[] = [];
+async function readClaims(folder: string): Promise<(JournalEntry & { readonly name: string })[]> {
+  const claims: (JournalEntry & { readonly name: string })[] = [];
   for (const name of await readdir(folder)) {
     if (!name.startsWith('claim-')) continue;
     const parsed = entrySchema.safeParse(await readJson(path.join(folder, name)));
-    if (parsed.success) claims.push(parsed.data); // else: killed while writing it, so never used
+    if (parsed.success) claims.push({ ...parsed.data, name }); // else: killed while writing it, so never used
   }
   return claims;
 }
 
 async function ownerLives(folder: string): Promise<boolean> {
-  const parsed = processIdentitySchema.safeParse(await readJson(path.join(folder, 'owner.json')));
-  return parsed.success && isAlive(parsed.data);
+  const owner = await readIdentity(folder, 'owner.json');
+  return owner !== undefined && isAlive(owner);
+}
+
+async function readIdentity(folder: string, name: string): Promise<ProcessIdentity | undefined> {
+  const parsed = processIdentitySchema.safeParse(await readJson(path.join(folder, name)));
+  return parsed.success ? parsed.data : undefined;
 }
 
 function writeOwner(folder: string): Promise<void> {

@@ -16,6 +16,8 @@ export interface LoopOptions extends NextJobOptions {
   /** Milliseconds between sweeps of all offered keys. */
   readonly sweep: number;
   readonly log: Log;
+  /** Told when it claims no more; jobs may run on. */
+  readonly onStopped?: () => void;
 }
 
 /** Runs until `stop` fires, then waits for the running jobs. */
@@ -42,6 +44,7 @@ export async function runLoop(options: LoopOptions, stop: AbortSignal): Promise<
   } finally {
     silence();
     stop.removeEventListener('abort', onStop);
+    options.onStopped?.();
     await Promise.all(running);
   }
 }

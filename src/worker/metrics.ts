@@ -97,7 +97,7 @@ export class Metrics {
 
   /** Counts a job around its run. */
   async count(claimed: Claimed, run: () => Promise<Ending>): Promise<Ending> {
-    const kind = parseRoutingKey(claimed.key)?.kind ?? 'unknown';
+    const kind = kindOf(claimed);
     this.#wait.observe({ kind }, Math.max(0, (Date.now() - claimed.submitted) / 1000));
     const end = this.#seconds.startTimer({ kind });
     const ending = await run();
@@ -105,6 +105,17 @@ export class Metrics {
     this.#jobs.inc({ kind, outcome: ending.kind });
     return ending;
   }
+
+  /** One that began in another process, which has counted its wait. @param claimed milliseconds since the epoch */
+  countEnd(job: { readonly key: string; readonly claimed: number }, ending: Ending): void {
+    const kind = kindOf(job);
+    this.#seconds.observe({ kind }, Math.max(0, (Date.now() - job.claimed) / 1000));
+    this.#jobs.inc({ kind, outcome: ending.kind });
+  }
+}
+
+function kindOf({ key }: { readonly key: string }): string {
+  return parseRoutingKey(key)?.kind ?? 'unknown';
 }
 
 /** Prometheus wants bytes. */

@@ -7,6 +7,8 @@ import { fleetTimes } from './fleet-times.ts';
 export interface Announced extends AsyncDisposable {
   /** Says it again now. */
   update(): Promise<void>;
+  /** Another process goes on with it: from now on it is not withdrawn. */
+  passOn(): void;
 }
 
 /** @param describe asked anew at each beat @param times milliseconds between beats, and for which one counts */
@@ -34,11 +36,13 @@ export async function announce(
   };
   // a missed beat is not an error: the next one, or the end of the worker, tells
   const timer = setInterval(() => void again().catch(() => {}), times.beat);
+  let ours = true;
   return {
     update: again,
+    passOn: () => void (ours = false),
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
-      await redis.multi().zrem(keys.workers, member).hdel(keys.workerDetails, member).exec();
+      if (ours) await redis.multi().zrem(keys.workers, member).hdel(keys.workerDetails, member).exec();
     },
   };
 }

@@ -6,11 +6,13 @@ import type { State } from '../config/state.ts';
 import { emptyTrash } from '../exec/trash.ts';
 import type { Claims } from './claims.ts';
 import type { Log } from './handle.ts';
-import { takeDeadIncarnations } from './journal.ts';
+import { takeDeadIncarnations, type Journal, type JournalEntry } from './journal.ts';
+
+export type Settling = Pick<Claims, 'giveBackToken' | 'completeFor'>;
 
 export async function recover(
   state: State,
-  claims: Pick<Claims, 'giveBackToken' | 'completeFor'>,
+  claims: Settling,
   reapers: readonly (() => Promise<readonly string[]>)[],
   log: Log,
 ): Promise<void> {
@@ -19,12 +21,28 @@ export async function recover(
   }
   await emptyTrash(state.trash);
   for (const dead of await takeDeadIncarnations(state)) {
-    for (const { key, token, ended } of dead.claims) {
-      if (ended !== undefined && (await claims.completeFor(key, token, ended))) {
-        log(`${ended.runId}: ended before its worker died; its outcome is recorded now`);
-      }
-      for (const runId of await claims.giveBackToken(key, token)) log(`${runId}: given back, its worker had died`);
-    }
+    for (const claim of dead.claims) await recoverClaim(claims, claim, log);
     await dead.forget();
   }
+}
+
+/** Claims of a process of this worker that is gone, by their names in the journal. */
+export async function recoverEntries(
+  journal: Journal,
+  names: readonly string[],
+  claims: Settling,
+  log: Log,
+): Promise<void> {
+  for (const claim of await journal.read()) {
+    if (!names.includes(claim.name)) continue;
+    await recoverClaim(claims, claim, log);
+    await journal.adopt(claim.name).strike();
+  }
+}
+
+async function recoverClaim(claims: Settling, { key, token, ended }: JournalEntry, log: Log): Promise<void> {
+  if (ended !== undefined && (await claims.completeFor(key, token, ended))) {
+    log(`${ended.runId}: ended before its worker died; its outcome is recorded now`);
+  }
+  for (const runId of await claims.giveBackToken(key, token)) log(`${runId}: given back, its worker had died`);
 }

@@ -109,9 +109,33 @@ const kinds: readonly Fault[] = [
     weight: 5,
     async inject(fleet, random) {
       const host = someHost(fleet, random);
-      host.signal('SIGSTOP');
+      const pid = random.roll(2) < 1 ? host.pid : (host.inCharge() ?? host.pid); // not the same after a restart
+      send(pid, 'SIGSTOP');
       await pause(random);
-      host.signal('SIGCONT');
+      send(pid, 'SIGCONT');
+    },
+  },
+  {
+    name: 'workers restarted, their jobs going on',
+    weight: 5,
+    async inject(fleet, random) {
+      const host = someHost(fleet, random);
+      await Promise.race([host.ready(), host.ended()]); // a program that is just being loaded dies of it
+      host.signal('SIGHUP');
+      await pause(random);
+    },
+  },
+  {
+    name: 'processes in charge killed',
+    weight: 3,
+    async inject(fleet, random) {
+      const host = someHost(fleet, random);
+      await pause(random);
+      const pid = host.inCharge();
+      if (pid === undefined) return;
+      send(pid, 'SIGKILL');
+      await host.ended();
+      host.start();
     },
   },
   {
@@ -168,6 +192,15 @@ const kinds: readonly Fault[] = [
     },
   },
 ];
+
+/** It may have ended. */
+function send(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // then there is nothing to do
+  }
+}
 
 function someFault(random: Dice): Fault {
   let left = random.roll(kinds.reduce((sum, { weight }) => sum + weight, 0));

@@ -1,0 +1,197 @@
+/**
+ * What only the process in charge of a worker does: claim, tell the fleet that it lives, look after the queues, settle
+ * jobs. It ends with the worker, or when a successor takes over; what runs here goes on then, without all this.
+ */
+import type { Backend } from '../backends/backend.ts';
+import { reapPins } from '../golden/index.ts';
+import type { Presence } from '../protocol/presence.ts';
+import { parseRoutingKey } from '../protocol/routing.ts';
+import { describeResources, usualSize } from '../protocol/size.ts';
+import type { RedisHandle } from '../redis/connect.ts';
+import type { Nudges } from '../redis/nudges.ts';
+import { persist } from '../redis/persist.ts';
+import type { Breaker } from '../worker/breaker.ts';
+import { claimUntilPassed, type Rest } from '../worker/claim-until-passed.ts';
+import { Claims } from '../worker/claims.ts';
+import { coordinate } from '../worker/coordinator.ts';
+import type { FleetTimes } from '../worker/fleet-times.ts';
+import { follow } from '../worker/follow.ts';
+import type { FreshnessGate } from '../worker/freshness.ts';
+import { handle, type Ending, type Gate, type Log } from '../worker/handle.ts';
+import type { Host } from '../worker/host.ts';
+import { HostGuard } from '../worker/host-guard.ts';
+import type { Journal } from '../worker/journal.ts';
+import type { AdoptedJob } from '../worker/keeper-link.ts';
+import type { Keeper } from '../worker/keeper.ts';
+import type { KeptJob } from '../worker/kept-job.ts';
+import type { Metrics } from '../worker/metrics.ts';
+import { parkIfPaused } from '../worker/parked.ts';
+import { announce } from '../worker/presence.ts';
+import { recover, recoverEntries, type Settling } from '../worker/recover.ts';
+import { keepRenewed } from '../worker/renewal.ts';
+import type { Ledger } from '../worker/ledger.ts';
+import { isScheduled } from '../worker/scheduled.ts';
+import type { Inheritance } from '../worker/succession.ts';
+import { tidyDaily } from '../worker/tidy.ts';
+import type { Context } from './context.ts';
+import { applySchedules, beginOnSchedule, freshnessGate } from './freshness.ts';
+import { offersOf } from './offers.ts';
+import { serveMetrics } from './serve-metrics.ts';
+
+export interface Control {
+  readonly drain: AbortSignal;
+  readonly shutdown: AbortSignal;
+  readonly ready: () => void;
+}
+
+export interface Parts {
+  readonly context: Context;
+  readonly redis: RedisHandle;
+  readonly nudges: Nudges;
+  readonly journal: Journal;
+  readonly keeper: Keeper;
+  readonly inheritance: Inheritance;
+  readonly host: Host;
+  readonly backends: readonly Backend[];
+  readonly ledger: Ledger;
+  readonly breaker: Breaker;
+  readonly describe: () => Promise<Presence>;
+  readonly times: FleetTimes;
+  readonly log: Log;
+  readonly onBegin: ((runId: string) => void) | undefined;
+}
+
+/** Milliseconds between two looks at all queues, for what no nudge told. */
+const sweep = 15_000;
+
+/** @returns undefined when all has ended; else a successor waits for the keeper's answer */
+export async function beInCharge(parts: Parts, control: Control): Promise<Rest | undefined> {
+  const { context, redis, nudges, journal, keeper, inheritance, host, ledger, times, log } = parts;
+  const { incarnation } = journal;
+  await using claims = new Claims(redis, journal);
+  const guard = new HostGuard(redis, host.name, parts.breaker);
+  const { clearAway, giveUp } = recovering(parts, claims);
+  const counted: { metrics?: Metrics | undefined } = {}; // there are none yet
+  const concluded = (job: AdoptedJob, ending: Ending): Promise<void> => {
+    counted.metrics?.countEnd(job.handed, ending);
+    return guard.ended(job.handed, ending);
+  };
+  // before anything is awaited: until the claims know of these tokens, they take them for lost ones
+  const adopted = followAll(parts, { claims, clearAway, giveUp, shutdown: control.shutdown }, concluded);
+  await clearAway();
+  await giveUp(inheritance.left.map(({ name }) => name));
+  await applySchedules(context, redis, log);
+  using tidying = tidyDaily(context.state, context.settings.jobs.keep * 1000, log);
+  void tidying;
+  await using presence = await persist(redis, () => announce(redis.client, redis.keys, parts.describe, times));
+  await using _ = coordinate({ redis, incarnation, claims, log, times });
+  using gate = freshnessGate(context, { redis, claims, nudges, host: host.name });
+  await using metered = await serveMetrics(parts, guard);
+  const { metrics } = metered;
+  counted.metrics = metrics;
+  const offers = offersOf(context, { backends: parts.backends, sizes: ledger.takes }, presence);
+  log(`worker on ${host.name} with ${roomOf(ledger)}, state in ${context.state.root}`);
+  if (adopted.length > 0) log(`adopted ${adopted.length} running ${adopted.length === 1 ? 'job' : 'jobs'}`);
+  control.ready();
+  const rest = await claimUntilPassed(
+    {
+      ledger,
+      claims,
+      offers: async () => guard.allowed(await offers()),
+      run: async (claimed) => {
+        if (isScheduled(claimed)) {
+          using whole = keeper.busy.hold();
+          void whole;
+          return await beginOnSchedule(claimed, redis, log);
+        }
+        using job = keeper.begin(claimed, keepRenewed(claimed, redis, nudges, control.shutdown));
+        const run = (): Promise<Ending> => runHere(job, parts, { claims, gate });
+        await guard.run(job, () => metrics?.count(job, run) ?? run());
+      },
+      onNudge: (wake) => listenForWork(nudges, host.name, wake),
+      sweep,
+      log,
+    },
+    { keeper, adopted, drain: control.drain },
+  );
+  if (rest === undefined) {
+    log('worker stopped');
+    return undefined;
+  }
+  presence.passOn();
+  journal.passOn();
+  return rest;
+}
+
+function roomOf({ slots, capacity, takes }: Ledger): string {
+  return `${slots} ${slots === 1 ? 'slot' : 'slots'} (${describeResources(capacity)}; takes ${takes.join(', ')})`;
+}
+
+function followAll(
+  { inheritance, redis, nudges, keeper, ledger, log }: Parts,
+  { claims, clearAway, giveUp, shutdown }: Recovering & { readonly claims: Claims; readonly shutdown: AbortSignal },
+  concluded: (job: AdoptedJob, ending: Ending) => Promise<void>,
+): Promise<void>[] {
+  return inheritance.jobs.map(async (job) => {
+    using room = ledger.take(parseRoutingKey(job.handed.key)?.size ?? usualSize);
+    void room;
+    const ending = await follow(job, {
+      ...{ claims, keeper, log },
+      renew: (claimed) => keepRenewed(claimed, redis, nudges, shutdown),
+      recover: async ({ entry }) => {
+        await clearAway();
+        await giveUp([entry]);
+      },
+    });
+    if (!keeper.passed.aborted) await concluded(job, ending);
+  });
+}
+
+async function runHere(
+  job: KeptJob,
+  { redis, host, log, onBegin }: Parts,
+  { claims, gate }: { claims: Claims; gate: FreshnessGate },
+): Promise<Ending> {
+  const jobLog: Log = (line, details) => log(line, { job: job.runId, queue: job.key, ...details });
+  const admit: Gate = async (claimed, request) => {
+    if ((await parkIfPaused(redis, claims, claimed)) || !(await gate.admit(claimed, request))) return false;
+    job.begun();
+    onBegin?.(job.runId);
+    return true;
+  };
+  const ending = await handle(job, host, admit, job.signal, jobLog);
+  return job.passed ? { kind: 'other' } : ending; // the successor draws the conclusions
+}
+
+interface Recovering {
+  /** What dead workers left. */
+  readonly clearAway: () => Promise<void>;
+  /** Claims of this worker, by their names in the journal. */
+  readonly giveUp: (entries: readonly string[]) => Promise<void>;
+}
+
+/** Both outlast a broken connection: the adopted jobs must not die of it. */
+function recovering({ context: { state }, redis, journal, backends, log }: Parts, claims: Claims): Recovering {
+  const settling: Settling = {
+    giveBackToken: (key, token) => persist(redis, () => claims.giveBackToken(key, token)),
+    completeFor: (key, token, ended) => persist(redis, () => claims.completeFor(key, token, ended)),
+  };
+  return {
+    clearAway: async () => {
+      await recover(
+        state,
+        settling,
+        backends.map((backend) => () => backend.reap()),
+        log,
+      );
+      await reapPins(state);
+    },
+    giveUp: (entries) => recoverEntries(journal, entries, settling, log),
+  };
+}
+
+function listenForWork(nudges: Nudges, host: string, wake: () => void): () => void {
+  return nudges.listen((nudge) => {
+    if ('enqueued' in nudge || ('host' in nudge && nudge.host === host)) wake();
+  });
+}

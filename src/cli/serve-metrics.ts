@@ -1,0 +1,32 @@
+/** Metrics and health of a worker, where its configuration asks for them. */
+import { messageOf } from '../protocol/errors.ts';
+import type { HostGuard } from '../worker/host-guard.ts';
+import type { Metrics } from '../worker/metrics.ts';
+import type { Parts } from './in-charge.ts';
+
+export interface Served extends AsyncDisposable {
+  readonly metrics?: Metrics;
+}
+
+const nothing: Served = { async [Symbol.asyncDispose]() {} };
+
+/** @throws {UnavailableError} the port is taken; a process with adopted jobs goes on without rather than lose them */
+export async function serveMetrics(parts: Parts, guard: HostGuard): Promise<Served> {
+  const { context, redis, host, ledger, breaker, inheritance, log } = parts;
+  const { metrics: port } = context.settings.worker;
+  if (port === undefined) return nothing;
+  // loaded only where it is asked for: most workers are those of one waiting command
+  const { Metrics: Made } = await import('../worker/metrics.ts');
+  const { startHealthServer } = await import('../worker/health-server.ts');
+  const metrics = new Made({ redis, host: host.name, ledger, breaker });
+  try {
+    const notReady = (): Promise<string | undefined> => guard.notReady();
+    const server = await startHealthServer({ port, registry: metrics.registry, notReady });
+    log(`metrics on http://127.0.0.1:${server.port}/metrics`);
+    return { metrics, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
+  } catch (error) {
+    if (inheritance.jobs.length === 0) throw error;
+    log(`no metrics: ${messageOf(error)}`);
+    return nothing;
+  }
+}
