@@ -19,7 +19,7 @@ export async function quarantine(
   bad: Omit<Remark, 'since'>,
 ): Promise<GenerationRecord> {
   await readHead(store, image);
-  return withImageLock(store, image, async ({ layout, lost }) => {
+  return withImageLock(store, image, async ({ layout }) => {
     await readGeneration(layout, bad.generation);
     const others = (await readRemarks(layout.quarantined)).filter(({ generation }) => generation !== bad.generation);
     const excluded = new Set([...others.map(({ generation }) => generation), bad.generation]);
@@ -32,7 +32,6 @@ export async function quarantine(
         `${image} has no good generation older than ${bad.generation}: goldbed image replace ${image}`,
       );
     }
-    lost.throwIfAborted();
     await writeRemarks(layout.quarantined, [...others, { ...bad, since: new Date().toISOString() }]);
     if (next !== head) await pointDurably(layout.head, `generations/${next}`);
     return readGeneration(layout, next);

@@ -14,13 +14,12 @@ export async function removeImage(store: ImageStore, image: string, signal?: Abo
   await withImageLock(
     store,
     image,
-    async ({ layout, lost }) => {
+    async ({ layout }) => {
       const users = (await livePins(layout)).map(({ what }) => what);
       const claim = await readClaim(layout);
       const writes = (await entries(layout.work)).length > 0 && claim !== undefined && isAlive(claim.owner.process);
       if (writes) users.push(`${claim.owner.by} (writing)`);
       if (users.length > 0) throw new UsageError(image, `${image} is in use: ${[...new Set(users)].join(', ')}`);
-      lost.throwIfAborted();
       // in one step; whoever waits for the lock meanwhile finds no image any more
       await discard(layout.root, store.trash);
     },

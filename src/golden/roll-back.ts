@@ -18,11 +18,10 @@ export async function rollBack(
   return withImageLock(
     store,
     image,
-    async ({ layout, lost }) => {
+    async ({ layout }) => {
       const record = await readGeneration(layout, generation);
       const bad = (await readRemarks(layout.quarantined)).find((one) => one.generation === generation);
       if (bad !== undefined) throw new UsageError(image, `${image}@${generation} is in quarantine: ${bad.reason}`);
-      lost.throwIfAborted();
       await pointDurably(layout.head, `generations/${generation}`);
       return record;
     },
