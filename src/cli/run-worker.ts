@@ -3,7 +3,6 @@
  * command that finds no worker.
  */
 import { reapPins } from '../golden/index.ts';
-import { redisLeases } from '../golden/lease.ts';
 import { Interruption } from '../protocol/errors.ts';
 import { subscribeNudges, type Nudges } from '../redis/nudges.ts';
 import { Breaker } from '../worker/breaker.ts';
@@ -26,6 +25,7 @@ import { openRedis, type Context } from './context.ts';
 import { applySchedules, beginOnSchedule, freshnessGate } from './freshness.ts';
 import { makeHost } from './make-host.ts';
 import { hostDescription } from './describe-host.ts';
+import { jobLeases } from './leases.ts';
 import { offersOf } from './offers.ts';
 
 export interface RunningWorker {
@@ -69,7 +69,7 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
   await using journal = await openJournal(state);
   await using claims = new Claims(redis, journal);
   const times = fleetTimes(context.settings.fleet.heartbeat);
-  const leases = (owner: string) => redisLeases(redis, { owner, ttl: times.lease });
+  const leases = jobLeases(state, redis, times.lease, options.log);
   const { host, backends } = makeHost(context, journal.folder, leases);
   const { log } = options;
   await recover(

@@ -6,7 +6,10 @@
 import { close, constants, fstatSync, openSync, statSync } from 'node:fs';
 import { start } from './run.ts';
 
-export type FileLock = AsyncDisposable;
+export interface FileLock extends AsyncDisposable {
+  /** Whether the name still stands for what is locked: false when somebody has replaced or removed the file. */
+  isCurrent(): boolean;
+}
 
 /**
  * Waits for the lock. With `wait: false`, undefined when somebody else holds it. A file that was removed or replaced
@@ -21,13 +24,14 @@ export async function flock(file: string, signal?: AbortSignal, wait = true): Pr
     const descriptor = opened(file);
     let mine = false;
     try {
-      mine = (await ask(file, descriptor, atOnce, signal)) || (wait && (await ask(file, descriptor, patiently, signal)));
+      mine =
+        (await ask(file, descriptor, atOnce, signal)) || (wait && (await ask(file, descriptor, patiently, signal)));
       if (!mine) return undefined;
       mine = isStill(file, descriptor);
     } finally {
       if (!mine) await closed(descriptor);
     }
-    if (mine) return { [Symbol.asyncDispose]: once(() => closed(descriptor)) };
+    if (mine) return held(file, descriptor);
   }
 }
 
@@ -71,6 +75,14 @@ function opened(file: string): number {
   }
 }
 
+function held(file: string, descriptor: number): FileLock {
+  let end: Promise<void> | undefined; // once: a number that was closed may stand for another file already
+  return {
+    isCurrent: () => end === undefined && isStill(file, descriptor),
+    [Symbol.asyncDispose]: () => (end ??= closed(descriptor)),
+  };
+}
+
 function isStill(file: string, descriptor: number): boolean {
   const now = statSync(file, { throwIfNoEntry: false });
   const locked = fstatSync(descriptor);
@@ -79,10 +91,4 @@ function isStill(file: string, descriptor: number): boolean {
 
 function closed(descriptor: number): Promise<void> {
   return new Promise((resolve) => close(descriptor, () => resolve()));
-}
-
-/** A number that was closed may stand for another file already. */
-function once(action: () => Promise<void>): () => Promise<void> {
-  let done: Promise<void> | undefined;
-  return () => (done ??= action());
 }

@@ -11,12 +11,12 @@ import { existingSources } from './apt-probe.ts';
 import { candidatesFor, distributionArchive, hostTargets, signedBy } from './apt-sources.ts';
 import { bootstrap, bootstrapChecks, manifestOfRoot, mmdebstrap, type BootstrapPlan } from './bootstrap.ts';
 import { beginWrite, type Candidate } from './candidate.ts';
-import { highestFence } from './claim.ts';
 import type { FenceSource } from './fence-source.ts';
 import { freshSession, type CheckContent } from './fresh-session.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import type { GenerationRecord, Recipe, Strategy } from './record.ts';
 import { headGeneration, readHead } from './store.ts';
+import { directoryStore } from './store/directory-store.ts';
 
 export interface CreateRequest {
   readonly name: string;
@@ -135,7 +135,7 @@ export async function newGeneration(
   const { store, leases } = tools;
   await mkdir(store.images, { recursive: true, mode: 0o755 });
   await requireRoom(store);
-  await using lease = await leases.acquire(image, await highestFence(store, image), signal);
+  await using lease = await leases.acquire(image, await directoryStore(store, image).highestFence(), signal);
   const stop = AbortSignal.any([signal, lease.signal]);
   await using candidate = await beginWrite(store, image, { fence: lease.fence, by: tools.by }, stop);
   if (strategy !== 'replace' && candidate.base !== undefined) throw exists(image);

@@ -4,7 +4,6 @@ import { messageOf } from '../protocol/errors.ts';
 import { generationId } from '../protocol/image.ts';
 import { GoldenRefusal, type GoldenTestbed } from '../protocol/testbed.ts';
 import { beginWrite, type Candidate } from './candidate.ts';
-import { highestFence } from './claim.ts';
 import type { WriteLease } from './fence-source.ts';
 import { freshSession } from './fresh-session.ts';
 import { layoutOf } from './layout.ts';
@@ -12,6 +11,7 @@ import { versionIn } from './manifest.ts';
 import { refOf, type GenerationRecord } from './record.ts';
 import type { ImageSourceOptions } from './source.ts';
 import { contentOf, readHead, unknownImage } from './store.ts';
+import { directoryStore } from './store/directory-store.ts';
 import { manifestInside, sourcesInside, verifyInside } from './verify.ts';
 import { withDispose } from './with-dispose.ts';
 
@@ -21,7 +21,7 @@ export async function openGoldenTestbed(options: ImageSourceOptions, signal: Abo
   await readHead(store, image); // an unknown image is told before anything is made
   const held = disposables();
   try {
-    const lease = held.add(await leases.acquire(image, await highestFence(store, image), signal));
+    const lease = held.add(await leases.acquire(image, await directoryStore(store, image).highestFence(), signal));
     const candidate = held.add(await beginWrite(store, image, { fence: lease.fence, by: who.by }, signal));
     const { base } = candidate;
     if (base === undefined) throw await unknownImage(store, image);

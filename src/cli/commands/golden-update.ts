@@ -14,13 +14,14 @@ import { keepFor, verifyFor } from '../../config/policy.ts';
 import { packageFile } from '../../exec/package-file.ts';
 import { signalNumber } from '../../exec/run.ts';
 import { userName } from '../../exec/user-name.ts';
-import { bridge, collect, imageSource, localLeases, readHead, type Verdict } from '../../golden/index.ts';
+import { bridge, collect, imageSource, readHead, type Verdict } from '../../golden/index.ts';
 import { listen } from '../../protocol/adt-virt/attach.ts';
 import { startInProcess } from '../../protocol/adt-virt/pair.ts';
 import { exitCodes, UnavailableError, UsageError } from '../../protocol/errors.ts';
 import type { GenerationRef } from '../../protocol/image.ts';
 import type { TestbedSource } from '../../protocol/testbed.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
+import { commandLeases } from '../leases.ts';
 import { json, out, progress } from '../print.ts';
 import { configWith, serverLines } from '../sbuild-config.ts';
 
@@ -92,8 +93,7 @@ async function writable(
   if (backend === undefined) throw new UsageError('--backend', `--backend: there is no backend ${flags.backend}`);
   const missing = (await backend.unavailable()) ?? (await backend.cannotKeep?.());
   if (missing !== undefined) throw new UnavailableError(missing);
-  if (!/^\d{1,6}$/.test(flags.lockWait)) throw new UsageError('--lock-wait', '--lock-wait: expected whole seconds');
-  const leases = localLeases(state, Number(flags.lockWait));
+  const leases = commandLeases(state, userName(), flags.lockWait);
   const sessionId = randomUUID().replaceAll('-', '');
   const who = { by: userName(), what: 'golden-update' };
   const verify = verifyFor(settings.images.policy, image);

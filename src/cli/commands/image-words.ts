@@ -3,9 +3,10 @@ import { randomUUID } from 'node:crypto';
 import { overlayBackend } from '../../backends/overlay/index.ts';
 import { verifyFor } from '../../config/policy.ts';
 import { userName } from '../../exec/user-name.ts';
-import { localLeases, type CreateTools } from '../../golden/index.ts';
+import type { CreateTools } from '../../golden/index.ts';
 import { UnavailableError, UsageError } from '../../protocol/errors.ts';
 import type { Context } from '../context.ts';
+import { commandLeases } from '../leases.ts';
 import { progress } from '../print.ts';
 
 /** @throws {UsageError} */
@@ -15,6 +16,9 @@ export function generationNumber(word: string | undefined): number | undefined {
   return Number(word);
 }
 
+/** `--lock-wait` of the commands that write an image by themselves. */
+export const lockWaitOption = ['--lock-wait <SECONDS>', 'how long to wait for another writer', '30'] as const;
+
 /** Fires at the first ^C or SIGTERM. */
 export function stopSignal(): AbortSignal {
   const stop = new AbortController();
@@ -23,7 +27,7 @@ export function stopSignal(): AbortSignal {
 }
 
 /** For making a generation in this process, without a worker. @throws {UnavailableError} */
-export async function makingTools({ settings, state }: Context, image: string): Promise<CreateTools> {
+export async function makingTools({ settings, state }: Context, image: string, lockWait: string): Promise<CreateTools> {
   const { canary } = settings.images.policy[image] ?? {};
   if (canary !== undefined) {
     progress(
@@ -35,5 +39,7 @@ export async function makingTools({ settings, state }: Context, image: string): 
   if (missing !== undefined) throw new UnavailableError(missing);
   const verify = verifyFor(settings.images.policy, image);
   const sessionId = randomUUID().replaceAll('-', '');
-  return { store: state, leases: localLeases(state, 0), backend, sessionId, by: userName(), progress, ...verify };
+  const by = userName();
+  const leases = commandLeases(state, by, lockWait);
+  return { store: state, leases, backend, sessionId, by, progress, ...verify };
 }

@@ -10,6 +10,7 @@ import { stateAt, type State } from '../../config/state.ts';
 import { userName } from '../../exec/user-name.ts';
 import { collect, imageNames, imageSource, localLeases, readHead, reapPins } from '../../golden/index.ts';
 import { UsageError } from '../../protocol/errors.ts';
+import { progress } from '../print.ts';
 import type { TestbedSource } from '../../protocol/testbed.ts';
 
 export interface VirtBackend {
@@ -68,7 +69,8 @@ function onImages(backend: Backend, state: State, images: Settings['images'], en
       const who = { by: userName(), what: 'goldbed-virt' };
       const wait = Number(env['GOLDBED_GOLDEN_WAIT'] || defaultWait);
       if (!(wait >= 0)) throw new UsageError('GOLDBED_GOLDEN_WAIT', 'GOLDBED_GOLDEN_WAIT: expected seconds');
-      const leases = localLeases(state, wait);
+      const onWait = (line: string): void => progress(`goldbed-virt: ${line}`);
+      const leases = localLeases(state, { by: userName(), wait: wait * 1000, onWait });
       const golden = (await backend.cannotKeep?.()) === undefined;
       const onPublished = (): void => void published.add(image);
       const verify = verifyFor(images.policy, image);

@@ -60,7 +60,8 @@ test('a waiter that is killed leaves nothing that waits on', async () => {
   await using _lock = await flock(place.file);
   const { child, pid } = await holder(place.file);
   let helper: number | undefined;
-  while (helper === undefined) helper = childrenOf(pid).find((one) => /^\/usr\/bin\/flock (?!--nonblock)/.test(commandOf(one)));
+  while (helper === undefined)
+    helper = childrenOf(pid).find((one) => /^\/usr\/bin\/flock (?!--nonblock)/.test(commandOf(one)));
   child.kill('SIGKILL');
   await once(child, 'exit');
   while (existsSync(`/proc/${helper}`) && !/^State:\s+Z/m.test(statusOf(helper))) await new Promise(setImmediate);
