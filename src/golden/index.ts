@@ -1,8 +1,10 @@
 /** Golden images: names to immutable generations; reading, writing, updating, making and removing them. */
 export { beginWrite, type Candidate } from './candidate.ts';
-export { bridge, type Bridge, type Verdict } from './bridge.ts';
+export { bridge, type Bridge, type BridgeEnd, type Verdict } from './bridge.ts';
 export { collect, defaultKeep } from './collect.ts';
-export { createImage, replaceImage, type CreateRequest, type CreateTools } from './create.ts';
+export { createImage, replaceImage, type CreateRequest } from './create.ts';
+export { noteEnding, type Ending, type WriteAttempt } from './ending.ts';
+export type { CreateTools } from './new-generation.ts';
 export type { FenceSource, WriteLease } from './fence-source.ts';
 export type { CheckContent } from './fresh-session.ts';
 export { keepGeneration, letGo } from './kept.ts';
@@ -25,7 +27,7 @@ export { previousGeneration, removeImage } from './remove.ts';
 export { updateByReplacing } from './replace.ts';
 export { rollBack } from './roll-back.ts';
 export { listImages, showImage, type GenerationDetails, type ImageDetails, type ImageSummary } from './show.ts';
-export { imageSource, type ImageSourceOptions } from './source.ts';
+export { imageSource, type ImageSourceOptions, type Refused } from './source.ts';
 export { currentGenerations, imageNames, readHead } from './store.ts';
 export { directoryStore } from './store/directory-store.ts';
 export type { Assembled, GenerationStore, Registered, Writer } from './store/generation-store.ts';

@@ -9,6 +9,7 @@ import { discard } from '../exec/trash.ts';
 import { digestLayer, dropSockets } from './digest.ts';
 import { flatten, maxLayers } from './flatten.ts';
 import { layerFolder, type ImageLayout, type ImageStore } from './layout.ts';
+import { forgetFailure } from './looked.ts';
 import { packageCount } from './manifest.ts';
 import {
   digestOfLayers,
@@ -62,6 +63,7 @@ export async function publish(write: Write, details: PublishDetails, signal: Abo
   await check(['/bin/sync', '--file-system', assembled], { signal });
   await writer.reached?.('assembled');
   await generations.commit({ ...registered, writer, folder: assembled }, signal);
+  await forgetFailure(write.layout);
   return record;
 }
 

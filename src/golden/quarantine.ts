@@ -1,6 +1,7 @@
 /** Generations that turned out bad: not current any more, and not to become it again by rolling back. */
 import { UsageError } from '../protocol/errors.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
+import { forgetFailure } from './looked.ts';
 import type { GenerationRecord } from './record.ts';
 import { readRemarks, writeRemarks, type Remark } from './remarks.ts';
 import { generationNumbers, headGeneration, readGeneration, readHead } from './store.ts';
@@ -35,5 +36,7 @@ export async function quarantine(
     await writeRemarks(layout.quarantined, [...others, { ...bad, since: new Date().toISOString() }]);
     return next;
   };
-  return readGeneration(layout, await directoryStore(store, image).makeCurrent(choose));
+  const current = await directoryStore(store, image).makeCurrent(choose);
+  await forgetFailure(layout);
+  return readGeneration(layout, current);
 }

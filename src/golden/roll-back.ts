@@ -1,6 +1,7 @@
 /** Going back, or forward again: moving a pointer. Running sessions keep their generation; a write under way is refused. */
 import { UsageError } from '../protocol/errors.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
+import { forgetFailure } from './looked.ts';
 import type { GenerationRecord } from './record.ts';
 import { readRemarks } from './remarks.ts';
 import { readGeneration, readHead } from './store.ts';
@@ -21,5 +22,7 @@ export async function rollBack(
     if (bad !== undefined) throw new UsageError(image, `${image}@${generation} is in quarantine: ${bad.reason}`);
     return generation;
   };
-  return readGeneration(layout, await directoryStore(store, image).makeCurrent(choose, signal));
+  const current = await directoryStore(store, image).makeCurrent(choose, signal);
+  await forgetFailure(layout);
+  return readGeneration(layout, current);
 }

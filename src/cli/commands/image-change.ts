@@ -29,7 +29,7 @@ import { UnavailableError } from '../../protocol/errors.ts';
 import { generationId } from '../../protocol/image.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
 import { json, out, size } from '../print.ts';
-import { generationNumber, lockWaitOption, makingTools, stopSignal } from './image-words.ts';
+import { generationNumber, lockWaitOption, makingTools, stopSignal, variantOption } from './image-words.ts';
 
 type Flags = GlobalFlags & { readonly json?: boolean };
 
@@ -43,11 +43,12 @@ function command(name: string, description: string): Command {
 
 function replace(): Command {
   const self = command('replace', 'bootstrap an image anew by its own recipe, as its next generation').argument('NAME');
-  self.option(...lockWaitOption);
+  self.option(...variantOption).option(...lockWaitOption);
   return self.action(async (name: string) => {
-    const flags = self.optsWithGlobals<Flags & { lockWait: string }>();
+    const flags = self.optsWithGlobals<Flags & { lockWait: string; variant?: string }>();
     const context = makeContext(flags);
-    told(await replaceImage(name, await makingTools(context, name, flags.lockWait), stopSignal()), flags);
+    const tools = await makingTools(context, name, flags.lockWait);
+    told(await replaceImage(name, tools, stopSignal(), flags.variant), flags);
     await collect(context.state, name, { keep: keepFor(context.settings.images, name) });
   });
 }

@@ -8,6 +8,7 @@ import { UnavailableError, UsageError } from '../../protocol/errors.ts';
 import type { Context } from '../context.ts';
 import { commandLeases } from '../leases.ts';
 import { progress } from '../print.ts';
+import { canaryNotRun } from '../write-notes.ts';
 
 /** @throws {UsageError} */
 export function generationNumber(word: string | undefined): number | undefined {
@@ -19,6 +20,12 @@ export function generationNumber(word: string | undefined): number | undefined {
 /** `--lock-wait` of the commands that write an image by themselves. */
 export const lockWaitOption = ['--lock-wait <SECONDS>', 'how long to wait for another writer', '30'] as const;
 
+/** Of the commands that bootstrap anew. */
+export const variantOption = [
+  '--variant <VARIANT>',
+  'mmdebstrap’s variant; default: that of the image’s recipe',
+] as const;
+
 /** Fires at the first ^C or SIGTERM. */
 export function stopSignal(): AbortSignal {
   const stop = new AbortController();
@@ -28,12 +35,6 @@ export function stopSignal(): AbortSignal {
 
 /** For making a generation in this process, without a worker. @throws {UnavailableError} */
 export async function makingTools({ settings, state }: Context, image: string, lockWait: string): Promise<CreateTools> {
-  const { canary } = settings.images.policy[image] ?? {};
-  if (canary !== undefined) {
-    progress(
-      `goldbed: the policy’s canary ${canary} is not run by this command; goldbed image update --strategy replace does`,
-    );
-  }
   const backend = overlayBackend(state);
   const missing = await backend.unavailable();
   if (missing !== undefined) throw new UnavailableError(missing);
@@ -41,5 +42,6 @@ export async function makingTools({ settings, state }: Context, image: string, l
   const sessionId = randomUUID().replaceAll('-', '');
   const by = userName();
   const leases = commandLeases(state, by, lockWait);
-  return { store: state, leases, backend, sessionId, by, progress, ...verify };
+  const notRun = () => canaryNotRun(settings.images.policy[image]?.canary, 'this command');
+  return { store: state, leases, backend, sessionId, by, progress, notRun, ...verify };
 }
