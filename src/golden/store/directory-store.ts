@@ -51,6 +51,8 @@ async function commit(layout: ImageLayout, { writer, base, next, folder }: Assem
   if (claim?.fence !== writer.fence) throw refusedTo(layout, claim);
   const head = await headGeneration(layout);
   if (head !== base) throw refused(layout, `its current generation became ${head ?? 'none'} meanwhile`);
+  // what is announced and does not become current is removed: it must not be one that was published before
+  if ((await generationNumbers(layout)).includes(next)) throw refused(layout, `it has a generation ${next} already`);
   await writeClaim(layout, { ...claim, publishing: next });
   await writer.reached?.('announced');
   await mkdir(layout.generations, { recursive: true, mode: 0o755 });

@@ -10,6 +10,7 @@ import { directoryStore } from '../../../src/golden/store/directory-store.ts';
 import { layoutOf } from '../../../src/golden/layout.ts';
 import { rollBack } from '../../../src/golden/roll-back.ts';
 import { generationNumbers, readGeneration, readHead } from '../../../src/golden/store.ts';
+import { chaosSeed } from '../../seed.ts';
 import { details, fill, never, publishFiles, temporaryState, type TemporaryState } from './fixtures/images.ts';
 
 type Action =
@@ -40,7 +41,7 @@ test('every interleaving keeps the chain', { timeout: 60_000 }, async () => {
     for (const each of actions) await world.step(each);
     await world.check();
   });
-  await fc.assert(property, { numRuns: 12 });
+  await fc.assert(property, { numRuns: 12, seed: chaosSeed('interleavings') });
 });
 
 /** What a spectator knows: the head after each step, and what each writer was told. */
