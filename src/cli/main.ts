@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { ConfigError } from '../config/config-error.ts';
 import { exitCodes, Interruption, messageOf, TestbedError, UnavailableError, UsageError } from '../protocol/errors.ts';
+import { GoldenRefusal } from '../protocol/testbed.ts';
 import { cancelCommand, pauseCommand, resumeCommand } from './commands/control.ts';
 import { enqueueCommands } from './commands/enqueue.ts';
 import { hostCommand } from './commands/host.ts';
@@ -49,6 +50,8 @@ function report(error: unknown): number {
   if (error instanceof UnavailableError) return exitCodes.unavailable;
   if (error instanceof TestbedError) return exitCodes.infrastructure;
   if (error instanceof Interruption) return exitCodes.interrupted;
+  // as with `image update`: not good enough, and the old generation stays; else somebody else writes it
+  if (error instanceof GoldenRefusal) return error.word === 'commit-failed' ? 1 : exitCodes.infrastructure;
   process.stderr.write(`${error instanceof Error ? (error.stack ?? '') : ''}\n`);
   return exitCodes.internal;
 }

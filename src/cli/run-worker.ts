@@ -4,7 +4,6 @@
  */
 import type { ProcessIdentity } from '../exec/process-identity.ts';
 import { resolvers } from '../exec/resolvers.ts';
-import { redisLeases } from '../golden/lease.ts';
 import { Interruption } from '../protocol/errors.ts';
 import type { Resources } from '../protocol/size.ts';
 import { subscribeNudges } from '../redis/nudges.ts';
@@ -18,6 +17,7 @@ import { takeOver, type Inheritance } from '../worker/succession.ts';
 import { openRedis, type Context } from './context.ts';
 import { hostDescription } from './describe-host.ts';
 import { beInCharge, type Control } from './in-charge.ts';
+import { jobLeases } from './leases.ts';
 import { makeHost } from './make-host.ts';
 
 export interface WorkerOptions {
@@ -71,7 +71,7 @@ async function work(
   await using redis = await openRedis(context, control.drain);
   await using nudges = await subscribeNudges(redis);
   const times = fleetTimes(settings.fleet.heartbeat);
-  const leases = (owner: string) => redisLeases(redis, { owner, ttl: times.lease });
+  const leases = jobLeases(state, redis, times.lease, log);
   const { host, backends } = makeHost(context, journalFolder(state, incarnation), leases);
   const ledger = new Ledger(capacity, settings.sizes);
   const breaker = new Breaker();

@@ -18,6 +18,13 @@ export function identityOf(pid: number = process.pid): ProcessIdentity | undefin
   return started === undefined ? undefined : { pid, started, bootId: bootId() };
 }
 
+/** Our own. */
+export function ownIdentity(): ProcessIdentity {
+  const self = identityOf();
+  if (self === undefined) throw new Error('cannot read /proc/self/stat');
+  return self;
+}
+
 export function isAlive(identity: ProcessIdentity): boolean {
   return identity.bootId === bootId() && startTime(identity.pid) === identity.started;
 }

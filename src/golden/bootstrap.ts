@@ -3,12 +3,14 @@ import { chmod, copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { asRoot, isRoot } from '../exec/as-root.ts';
+import { isExecutable } from '../exec/executable.ts';
 import { check, cleanEnvironment, ended, start } from '../exec/run.ts';
 import { TestbedError } from '../protocol/errors.ts';
 import { namedFiles } from './apt-options.ts';
 import { signedBy, sourcesList, type Source } from './apt-sources.ts';
 import { manifestArguments, manifestOf } from './manifest.ts';
 import type { Recipe } from './record.ts';
+import { noAptCheck } from './verify.ts';
 
 export const mmdebstrap = '/usr/bin/mmdebstrap';
 
@@ -21,8 +23,10 @@ export interface BootstrapPlan {
   readonly aptOptions: readonly string[];
 }
 
-/** What the customize hook below has seen pass. */
-export const bootstrapChecks = ['dpkg --audit', 'apt-get check'];
+/** What the customize hook below has seen pass in this root. */
+export function bootstrapChecks(layer: string): string[] {
+  return ['dpkg --audit', isExecutable(path.join(layer, 'usr/bin/apt-get')) ? 'apt-get check' : noAptCheck];
+}
 
 /**
  * Fills `layer`, an empty directory. `temporary` is a folder with room for it.

@@ -9,13 +9,26 @@ import path from 'node:path';
 import { packageFile } from '../exec/package-file.ts';
 import { messageOf } from '../protocol/errors.ts';
 import { GoldenRefusal, type Argv, type GoldenTestbed, type Testbed, type TestbedSource } from '../protocol/testbed.ts';
-import { doubt, readJournal } from './evidence.ts';
+import { doubt, journalText, readJournal } from './evidence.ts';
 import { insideState } from './inside-state.ts';
-import { runInside } from './verify.ts';
+import { manifestInside, runInside } from './verify.ts';
 
 export type Verdict =
   | { readonly status: 'published' | 'unchanged' }
   | { readonly status: 'discarded'; readonly reason: string };
+
+/** How a write ended, for whoever notes it (ending.ts). */
+export interface BridgeEnd {
+  readonly verdict: Verdict;
+  /** Somebody else wrote, or changed, the image: that says nothing about it. */
+  readonly contended: boolean;
+  /** The generation that it stood on. */
+  readonly base: number;
+  /** The commands that were run, each with its end. */
+  readonly journal: string;
+  /** As manifest.ts makes it, where the packages could be told. */
+  readonly manifest: string | undefined;
+}
 
 export interface Bridge extends AsyncDisposable {
   /** What the client gets. One session. */
@@ -24,17 +37,37 @@ export interface Bridge extends AsyncDisposable {
   verdict(): Verdict;
   /** With `stage`: publishes what was closed, unless there is doubt. */
   publish(signal: AbortSignal): Promise<Verdict>;
+  /** With `stage`: throws it away, for a reason of the caller's. */
+  refuse(reason: string, signal: AbortSignal): Promise<Verdict>;
 }
 
 /**
  * @param when `commit`: at the client's `close`; `stage`: when {@link Bridge.publish} is called
  * @param log gets the verdict's reason
+ * @param onEnd told how a write ended that was closed in order; never throws
  */
-export function bridge(source: TestbedSource, when: 'commit' | 'stage', log: (line: string) => void): Bridge {
+export function bridge(
+  source: TestbedSource,
+  when: 'commit' | 'stage',
+  log: (line: string) => void,
+  onEnd?: (end: BridgeEnd) => Promise<void>,
+): Bridge {
   let session: BridgedSession | undefined;
   let verdict: Verdict = { status: 'discarded', reason: 'no session was opened and closed' };
   const publish = async (signal: AbortSignal): Promise<Verdict> => {
-    if (session?.closed === true) verdict = await session.publish(signal);
+    if (session?.closed === true) {
+      const end = await session.publish(signal);
+      verdict = end.verdict;
+      await onEnd?.(end);
+    }
+    return tell();
+  };
+  const refuse = async (reason: string, signal: AbortSignal): Promise<Verdict> => {
+    verdict = { status: 'discarded', reason };
+    if (session?.closed === true) await onEnd?.(await session.describe(verdict, false, signal));
+    return tell();
+  };
+  const tell = (): Verdict => {
     if (verdict.status === 'discarded') log(`goldbed: nothing was published: ${verdict.reason}`);
     return verdict;
   };
@@ -57,6 +90,7 @@ export function bridge(source: TestbedSource, when: 'commit' | 'stage', log: (li
     },
     verdict: () => verdict,
     publish,
+    refuse,
     [Symbol.asyncDispose]: async () => session?.end(),
   };
 }
@@ -104,18 +138,29 @@ class BridgedSession {
     };
   }
 
-  async publish(signal: AbortSignal): Promise<Verdict> {
+  async publish(signal: AbortSignal): Promise<BridgeEnd> {
+    const seen = await this.describe({ status: 'unchanged' }, false, signal);
+    const ended = (verdict: Verdict, contended = false): BridgeEnd => ({ ...seen, verdict, contended });
     try {
       const reason = doubt(await readJournal(this.#journal)) ?? (await this.#lockLeft(signal));
-      if (reason !== undefined) return { status: 'discarded', reason };
+      if (reason !== undefined) return ended({ status: 'discarded', reason });
       const { everything } = await insideState(this.#golden.auxverb, signal);
-      if (everything === this.#before) return { status: 'unchanged' };
+      if (everything === this.#before) return seen;
       await this.#golden.commit(signal);
-      return { status: 'published' };
+      return ended({ status: 'published' });
     } catch (error) {
       signal.throwIfAborted();
-      return { status: 'discarded', reason: messageOf(error) };
+      const contended = error instanceof GoldenRefusal && error.word !== 'commit-failed';
+      return ended({ status: 'discarded', reason: messageOf(error) }, contended);
     }
+  }
+
+  async describe(verdict: Verdict, contended: boolean, signal: AbortSignal): Promise<BridgeEnd> {
+    const { generationId, auxverb } = this.#golden;
+    const base = Number(generationId.slice(generationId.lastIndexOf('@') + 1));
+    const commands = await readJournal(this.#journal).catch(() => []);
+    const manifest = await manifestInside(auxverb, signal).catch(() => undefined); // dpkg itself may be broken
+    return { verdict, contended, base, journal: journalText(commands), manifest };
   }
 
   async end(): Promise<void> {

@@ -1,19 +1,18 @@
 /**
  * Writing an image: register the fence at the store, work on a private candidate, publish it or throw it away. Nothing
- * that readers see changes before publish.ts moves `head`, and whatever kills the writer leaves the image as it was.
+ * that readers see changes before `head` moves, and whatever kills the writer leaves the image as it was.
  */
-import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { identityOf } from '../exec/process-identity.ts';
 import { discard } from '../exec/trash.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
-import { readClaim, withImageLock, writeClaim } from './claim.ts';
-import type { ImageLayout, ImageStore } from './layout.ts';
-import { writePin } from './pins.ts';
-import { publish, takenOver, type PublishDetails, type Writer } from './publish.ts';
+import { layoutOf, type ImageStore } from './layout.ts';
+import { pinGeneration, type Pinned } from './pins.ts';
+import { publish, type PublishDetails } from './publish.ts';
 import type { GenerationRecord } from './record.ts';
-import { entries, generationNumbers, headGeneration, readGeneration } from './store.ts';
+import { directoryStore } from './store/directory-store.ts';
+import type { Writer } from './store/generation-store.ts';
+import { makeWorkFolder, removeDeadWork } from './work-folder.ts';
 
 /** Dispose without publish discards it; after it, removes what is left of the work. */
 export interface Candidate extends AsyncDisposable {
@@ -29,8 +28,8 @@ export interface Candidate extends AsyncDisposable {
   /** @throws {GoldenRefusal} `golden-changed` when somebody else took over or published; else the old image is intact */
   publish(details: PublishDetails, signal: AbortSignal): Promise<GenerationRecord>;
   /**
-   * The error to tell instead of one that the work met: a newer writer takes the directory away, and then anything in it
-   * fails in any way, but what happened is `golden-changed`. The error itself when nobody took over.
+   * The error to tell instead of one that the work met: when somebody else took over, that is what happened, whatever it
+   * made fail. The error itself when nobody did.
    */
   explain(error: unknown): Promise<unknown>;
 }
@@ -43,17 +42,36 @@ export async function beginWrite(
   signal?: AbortSignal,
 ): Promise<Candidate> {
   const started = Date.now();
-  const begun = await withImageLock(store, image, ({ layout }) => register(store, layout, writer), signal);
-  const { layout, base, directory, generation, unpin } = begun;
-  const layerDirectory = path.join(directory, 'layer');
-  const write = { store, layout, writer, base, generation, directory, layerDirectory, started };
+  const layout = layoutOf(store, image);
+  const generations = directoryStore(store, image);
+  const registered = await generations.register(writer, signal);
+  await removeDeadWork(store, layout);
+  const work = await makeWorkFolder(layout, writer.fence);
+  const layerDirectory = path.join(work.path, 'layer');
+  const dispose = async (): Promise<void> => {
+    await pinned?.[Symbol.asyncDispose]();
+    await discard(work.path, store.trash, { wait: true }); // on a full disk the next one needs the room
+  };
+  let pinned: Pinned | undefined;
+  try {
+    await mkdir(layerDirectory, { mode: 0o755 });
+    const pin = { sessionId: `write-${work.name}`, what: `${writer.by} writes the next generation` };
+    if (registered.base !== undefined)
+      pinned = await pinGeneration(store, image, { ...pin, generation: registered.base });
+    await writer.reached?.('candidate-made');
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+  const base = pinned?.record;
+  const write = { store, layout, generations, writer, registered, base, directory: work.path, layerDirectory, started };
   const explain = async (error: unknown): Promise<unknown> =>
-    error instanceof GoldenRefusal ? error : ((await takenOver(layout, writer)) ?? error);
+    error instanceof GoldenRefusal ? error : ((await generations.takenOver(writer)) ?? error);
   return {
     fence: writer.fence,
     base,
-    generation,
-    directory,
+    generation: registered.next,
+    directory: work.path,
     layerDirectory,
     explain,
     async publish(details, stop) {
@@ -63,34 +81,6 @@ export async function beginWrite(
         throw await explain(error);
       }
     },
-    async [Symbol.asyncDispose]() {
-      await unpin?.();
-      await discard(directory, store.trash, { wait: true }); // on a full disk the next one needs the room
-    },
+    [Symbol.asyncDispose]: dispose,
   };
-}
-
-/** Shuts out every older writer, and removes what they left: their fence can never publish again. */
-async function register(store: ImageStore, layout: ImageLayout, writer: Writer) {
-  const claim = await readClaim(layout);
-  if (claim !== undefined && writer.fence <= claim.fence) {
-    const message = `fence ${writer.fence} came too late: ${claim.owner.by} writes ${layout.image} with ${claim.fence}`;
-    throw new GoldenRefusal('golden-locked', message);
-  }
-  const self = identityOf();
-  if (self === undefined) throw new Error('cannot read /proc/self/stat');
-  await writeClaim(layout, { v: 1, fence: writer.fence, owner: { process: self, by: writer.by } });
-  await writer.reached?.('registered');
-  for (const name of await entries(layout.work)) await discard(path.join(layout.work, name), store.trash);
-
-  const head = await headGeneration(layout);
-  const base = head === undefined ? undefined : await readGeneration(layout, head);
-  const id = `${writer.fence}-${randomUUID()}`;
-  const directory = path.join(layout.work, id);
-  await mkdir(path.join(directory, 'layer'), { recursive: true, mode: 0o755 });
-  const pin = { sessionId: `write-${id}`, what: `${writer.by} writes the next generation` };
-  const unpin = base && (await writePin(layout, pin, base.generation));
-  const generation = ((await generationNumbers(layout)).at(-1) ?? 0) + 1;
-  await writer.reached?.('candidate-made');
-  return { layout, base, directory, generation, unpin };
 }

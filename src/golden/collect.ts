@@ -1,7 +1,7 @@
 /** Removing generations that nobody needs: not among the newest, not current, not kept, not pinned, and no layer of one of those. */
 import { rm } from 'node:fs/promises';
 import { discard } from '../exec/trash.ts';
-import { withImageLock } from './claim.ts';
+import { withImageLock } from './store/image-lock.ts';
 import { syncFolder, writeWhole } from '../exec/durable.ts';
 import { generationFolder, type ImageLayout, type ImageStore } from './layout.ts';
 import { livePins } from './pins.ts';
@@ -18,7 +18,7 @@ export async function collect(
   { keep = defaultKeep, signal }: { keep?: number; signal?: AbortSignal } = {},
 ): Promise<readonly number[]> {
   await readHead(store, image);
-  return withImageLock(store, image, ({ layout }) => collectLocked(store, layout, keep), signal);
+  return withImageLock(store, image, (layout) => collectLocked(store, layout, keep), signal);
 }
 
 /** Marks first, then a look at the pins, in this order: pins.ts tells the other half of it. */

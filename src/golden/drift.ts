@@ -6,7 +6,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { createSessionFolder, type SessionState } from '../backends/session-folder.ts';
 import { bootstrap, manifestOfRoot } from './bootstrap.ts';
-import { planOf } from './create.ts';
+import { planOf, requestAnew } from './create.ts';
 import { diffManifests, type PackageDiff } from './diff.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
@@ -17,16 +17,20 @@ export interface Drift extends PackageDiff {
   readonly generation: GenerationRecord;
 }
 
-/** @throws {UsageError} unknown image; {TestbedError} bootstrapping failed */
+/**
+ * @param variant mmdebstrap's, instead of the recipe's
+ * @throws {UsageError} unknown image, or one that was imported and no variant; {TestbedError} bootstrapping failed
+ */
 export async function driftOf(
   store: ImageStore & SessionState,
   image: string,
   sessionId: string,
+  variant: string | undefined,
   progress: (line: string) => void,
   signal: AbortSignal,
 ): Promise<Drift> {
   const generation = await readHead(store, image);
-  const plan = await planOf({ name: image, ...generation.recipe }, signal);
+  const plan = await planOf(requestAnew(image, generation.recipe, variant), signal);
   const folder = createSessionFolder(store, 'overlay', sessionId); // found and removed if we are killed
   try {
     const [root, temporary] = ['root', 'tmp'].map((name) => path.join(folder.path, name)) as [string, string];

@@ -24,6 +24,11 @@ export async function readJournal(folder: string): Promise<Entry[]> {
   );
 }
 
+/** For people: a line for each, with its end. */
+export function journalText(journal: readonly Entry[]): string {
+  return journal.map(({ argv, status }) => `${status ?? 'no end seen'}\t${argv.join(' ')}\n`).join('');
+}
+
 /** Why these commands are no reason to publish; undefined when they are one. */
 export function doubt(journal: readonly Entry[]): string | undefined {
   const running = journal.find(({ status }) => status === undefined);

@@ -1,7 +1,7 @@
 /** The last check before publishing: a new, disposable session opens on the candidate, and what must work there works. */
 import type { Backend, Content } from '../backends/backend.ts';
 import { GoldenRefusal, type Argv } from '../protocol/testbed.ts';
-import { runInside } from './verify.ts';
+import { runInside, verifyInside } from './verify.ts';
 
 /** A further look at a candidate, with sessions of its own. @returns names of what passed */
 export type CheckContent = (candidate: Content, signal: AbortSignal) => Promise<string[]>;
@@ -10,6 +10,8 @@ export interface FreshSessionOptions {
   readonly sessionId: string;
   /** Commands that must end with 0 there, in their order; what they change is not published. */
   readonly verify?: readonly Argv[];
+  /** Whether what is always checked inside (verify.ts) has not been, on the way to this candidate. */
+  readonly audit?: boolean;
   /** After all else. */
   readonly check?: CheckContent;
 }
@@ -18,21 +20,21 @@ export interface FreshSessionOptions {
 export async function freshSession(
   backend: Backend,
   content: Content,
-  { sessionId, verify = [], check }: FreshSessionOptions,
+  { sessionId, verify = [], audit = false, check }: FreshSessionOptions,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const passed = await inSession(backend, content, { sessionId, verify }, signal);
+  const passed = await inSession(backend, content, { sessionId, verify, audit }, signal);
   return check === undefined ? passed : [...passed, ...(await check(content, signal))];
 }
 
 async function inSession(
   backend: Backend,
   content: Content,
-  { sessionId, verify }: Required<Omit<FreshSessionOptions, 'check'>>,
+  { sessionId, verify, audit }: Required<Omit<FreshSessionOptions, 'check'>>,
   signal: AbortSignal,
 ): Promise<string[]> {
   await using testbed = await backend.open(content, { sessionId }, signal);
-  const passed: string[] = [];
+  const passed = audit ? await verifyInside(testbed.auxverb, signal) : [];
   for (const [name, argv] of [
     ['fresh session', ['/bin/true']] as const,
     ...verify.map((one) => [one.join(' '), one] as const),

@@ -4,7 +4,6 @@ import { messageOf } from '../protocol/errors.ts';
 import { generationId } from '../protocol/image.ts';
 import { GoldenRefusal, type GoldenTestbed } from '../protocol/testbed.ts';
 import { beginWrite, type Candidate } from './candidate.ts';
-import { highestFence } from './claim.ts';
 import type { WriteLease } from './fence-source.ts';
 import { freshSession } from './fresh-session.ts';
 import { layoutOf } from './layout.ts';
@@ -12,6 +11,7 @@ import { versionIn } from './manifest.ts';
 import { refOf, type GenerationRecord } from './record.ts';
 import type { ImageSourceOptions } from './source.ts';
 import { contentOf, readHead, unknownImage } from './store.ts';
+import { directoryStore } from './store/directory-store.ts';
 import { manifestInside, sourcesInside, verifyInside } from './verify.ts';
 import { withDispose } from './with-dispose.ts';
 
@@ -21,7 +21,7 @@ export async function openGoldenTestbed(options: ImageSourceOptions, signal: Abo
   await readHead(store, image); // an unknown image is told before anything is made
   const held = disposables();
   try {
-    const lease = held.add(await leases.acquire(image, await highestFence(store, image), signal));
+    const lease = held.add(await leases.acquire(image, await directoryStore(store, image).highestFence(), signal));
     const candidate = held.add(await beginWrite(store, image, { fence: lease.fence, by: who.by }, signal));
     const { base } = candidate;
     if (base === undefined) throw await unknownImage(store, image);
@@ -29,7 +29,7 @@ export async function openGoldenTestbed(options: ImageSourceOptions, signal: Abo
     const kept = { sessionId, keepChangesIn: candidate.layerDirectory };
     const testbed = held.add(await backend.open(content, kept, AbortSignal.any([signal, lease.signal])));
     options.onOpened?.(refOf(base));
-    const write = { options, lease, candidate, base, content, testbed };
+    const write: GoldenWrite = { options, lease, candidate, base, content, testbed };
     // assign, not spread: `auxverb` is a getter
     return Object.assign(withDispose(testbed, held.dispose), {
       generationId: generationId(base),
@@ -48,6 +48,8 @@ interface GoldenWrite {
   readonly base: GenerationRecord;
   readonly content: Content;
   readonly testbed: BackendTestbed;
+  /** What is to be published, as soon as that is known. */
+  manifest?: string;
 }
 
 /** What was published stands, also when removing what is left of the session fails. */
@@ -68,26 +70,28 @@ async function commit(write: GoldenWrite, signal: AbortSignal): Promise<void> {
   } catch (cause) {
     signal.throwIfAborted();
     const error = await candidate.explain(cause);
-    if (error instanceof GoldenRefusal) throw error;
+    if (error instanceof GoldenRefusal && error.word !== 'commit-failed') throw error;
     if (lease.signal.aborted) {
       const message = `${options.image} was not written: ${messageOf(lease.signal.reason)}`;
       throw new GoldenRefusal('golden-changed', message, { cause: error });
     }
-    throw new GoldenRefusal('commit-failed', messageOf(error), { cause: error });
+    const reason = messageOf(error);
+    await options.onRefused?.({ base: write.base.generation, reason, manifest: write.manifest });
+    throw error instanceof GoldenRefusal ? error : new GoldenRefusal('commit-failed', reason, { cause: error });
   }
 }
 
 async function verifyAndPublish(write: GoldenWrite, signal: AbortSignal): Promise<GenerationRecord> {
   const { options, candidate, base, content, testbed } = write;
+  const manifest = (write.manifest = await manifestInside(testbed.auxverb, signal));
   const verified = await verifyInside(testbed.auxverb, signal);
-  const manifest = await manifestInside(testbed.auxverb, signal);
   const sources = await sourcesInside(testbed.auxverb, signal);
   if (testbed.capture === undefined)
     throw new GoldenRefusal('commit-failed', `${options.backend.name} keeps no changes`);
   await testbed.capture(signal);
   await testbed[Symbol.asyncDispose](); // its session id is free for the check's testbed now
   const layers = [...content.layers, candidate.layerDirectory];
-  verified.push(...(await freshSession(options.backend, { layers }, options, signal)));
+  verified.push(...(await freshSession(options.backend, { layers }, options, signal)), ...(options.notRun?.() ?? []));
   const tools = ['apt', 'dpkg'].flatMap((name) => {
     const version = versionIn(manifest, name);
     return version === undefined ? [] : [[name, version] as const];

@@ -7,10 +7,10 @@ import { UsageError } from '../protocol/errors.ts';
 import type { Argv } from '../protocol/testbed.ts';
 import { manifestOfRoot } from './bootstrap.ts';
 import type { Candidate } from './candidate.ts';
-import { newGeneration, type CreateTools } from './create.ts';
 import { layoutOf } from './layout.ts';
 import { versionIn } from './manifest.ts';
-import type { GenerationRecord, Recipe } from './record.ts';
+import { exists, newGeneration, type CreateTools, type FillRoot } from './new-generation.ts';
+import { imported, type GenerationRecord, type Recipe } from './record.ts';
 import { headGeneration } from './store.ts';
 
 export interface ImportRequest {
@@ -28,18 +28,17 @@ export async function importImage(
   signal: AbortSignal,
 ): Promise<GenerationRecord> {
   const { name, from } = request;
-  if ((await headGeneration(layoutOf(tools.store, name))) !== undefined) {
-    throw new UsageError(name, `the image ${name} exists already`);
-  }
+  if ((await headGeneration(layoutOf(tools.store, name))) !== undefined) throw exists(name);
   const source = path.resolve(from);
   const found = await stat(source).catch(() => undefined);
   if (found === undefined) throw new UsageError(from, `${from}: no such file or directory`);
-  return newGeneration(name, 'import', tools, signal, async (candidate, stop) => {
-    tools.progress(`goldbed: importing ${from}`);
+  const fillRoot: FillRoot = async (candidate, progress, stop) => {
+    progress(`goldbed: importing ${from}`);
     await fill(candidate.layerDirectory, source, found.isDirectory(), stop);
     const manifest = await installed(candidate, from, stop);
     return { manifest, recipe: await recipeOf(candidate, manifest, request), sources: [], verified: [] };
-  });
+  };
+  return newGeneration(name, 'import', tools, fillRoot, signal);
 }
 
 /** Owners are kept by number, and so are extended attributes; device nodes are the backend's to give. */
@@ -92,5 +91,5 @@ async function recipeOf({ layerDirectory }: Candidate, manifest: string, request
   const suite = request.suite ?? codename;
   if (suite === undefined) throw new UsageError(request.from, `${request.from} does not tell its suite: --suite`);
   const arch = /^dpkg\t[^\t]*\t(\S+)$/m.exec(manifest)?.[1] ?? '';
-  return { suite, variant: 'imported', include: [], arch, components: [] };
+  return { suite, variant: imported, include: [], arch, components: [] };
 }

@@ -1,5 +1,5 @@
 /** Generations that people keep: no collection removes them, however many newer ones there are. */
-import { withImageLock } from './claim.ts';
+import { withImageLock } from './store/image-lock.ts';
 import type { ImageStore } from './layout.ts';
 import { readRemarks, writeRemarks, type Remark } from './remarks.ts';
 import { readGeneration, readHead } from './store.ts';
@@ -16,7 +16,7 @@ export async function letGo(store: ImageStore, image: string, generation: number
 
 async function change(store: ImageStore, image: string, generation: number, kept?: Remark): Promise<void> {
   await readHead(store, image);
-  await withImageLock(store, image, async ({ layout }) => {
+  await withImageLock(store, image, async (layout) => {
     await readGeneration(layout, generation);
     const others = (await readRemarks(layout.kept)).filter((one) => one.generation !== generation);
     await writeRemarks(layout.kept, [...others, ...(kept === undefined ? [] : [kept])]);

@@ -5,15 +5,16 @@
  *     head -> generations/3                               what the next session opens
  *     claim.json                                          the highest fence that may publish
  *     pins/<session>.json                                 who uses which generation
- *     work/<fence>-<uuid>/                                a candidate, private to its writer
+ *     work/<fence>-<process>/                             a candidate, private to its writer
  *     looked.json                                         what the last updates found
  *     kept.json                                           generations that people keep
  *     quarantined.json                                    generations that turned out bad
  *     failed/<number>/{record.json, log, manifest.tsv}  what is left of candidates that failed
  *     collecting.json                                     generations that a collection is about to remove
- *     lock, write.lock                                    flock(2) files; never removed
+ *     lock                                                flock(2) file, held for milliseconds
+ *     write.lock, writer.json, waiting/<id>.json          who writes, and who waits to (local-lease.ts)
  *
- * The store belongs to one host: pins and claims name processes of it.
+ * The store belongs to one host: pins and claims name processes of it. What publishes is in store/.
  */
 import path from 'node:path';
 import type { State } from '../config/state.ts';
@@ -38,8 +39,12 @@ export interface ImageLayout {
   readonly collecting: string;
   /** Held for milliseconds around each change of claim and head. */
   readonly lock: string;
-  /** Held by a stand-alone writer for its whole session (local-lease.ts). */
+  /** Held by a writer for its whole session. */
   readonly writeLock: string;
+  /** Who holds that. */
+  readonly writer: string;
+  /** Who waits for it. */
+  readonly waiting: string;
 }
 
 /** @throws {UsageError} when the name is not an image name: it becomes a path */
@@ -64,6 +69,8 @@ export function layoutOf(store: ImageStore, image: string): ImageLayout {
     collecting: at('collecting.json'),
     lock: at('lock'),
     writeLock: at('write.lock'),
+    writer: at('writer.json'),
+    waiting: at('waiting'),
   };
 }
 

@@ -32,6 +32,20 @@ const renewScript = `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])`;
 
+/** KEYS: lease, fence counter. ARGV: the only fence to break, or 0 for any. Returns owner and fence, or nil. */
+const breakScript = `
+local holder = redis.call('GET', KEYS[1])
+local fence = tonumber(redis.call('GET', KEYS[2])) or 0
+if not holder or (tonumber(ARGV[1]) ~= 0 and tonumber(ARGV[1]) ~= fence) then return nil end
+redis.call('DEL', KEYS[1])
+return {holder, fence}`;
+
+/** KEYS: who waits. ARGV: owner, now, milliseconds that a wait counts. Those of the dead go with the next who waits. */
+const waitScript = `
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[2] - ARGV[3])
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+return redis.call('PEXPIRE', KEYS[1], ARGV[3])`;
+
 const releaseScript = `
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`;
@@ -43,6 +57,8 @@ export interface RedisLeaseOptions {
   readonly ttl?: number;
   /** Milliseconds to wait for another writer; default: as long as it takes. */
   readonly wait?: number;
+  /** Told once, if there is somebody to wait for. */
+  readonly onWait?: (line: string) => void;
 }
 
 /** Milliseconds that the end of a holder waits for its release; the lease runs out by itself. */
@@ -59,6 +75,7 @@ export function redisLeases(redis: RedisHandle, options: RedisLeaseOptions): Fen
       const keys = [redis.keys.lease(image), redis.keys.fence(image)] as const;
       const limit = performance.now() + wait;
       const waits = redis.keys.leaseWaits(image);
+      let told = false;
       using _ = { [Symbol.dispose]: () => void redis.client.zrem(waits, owner).catch(() => {}) };
       for (;;) {
         signal.throwIfAborted();
@@ -71,7 +88,9 @@ export function redisLeases(redis: RedisHandle, options: RedisLeaseOptions): Fen
         });
         if (fence !== null) return hold(redis, image, owner, fence, ttl, asked);
         if (performance.now() >= limit) throw await locked(redis, image);
-        void redis.client.zadd(waits, Date.now(), owner).catch(() => {});
+        if (!told) options.onWait?.(await waitsFor(redis, image, signal));
+        told = true;
+        void redis.client.eval(waitScript, 1, waits, owner, Date.now(), waitCounts).catch(() => {});
         await delay(retryEvery, undefined, { signal }).catch(() => {});
       }
     },
@@ -106,12 +125,21 @@ function ownerOf(text: string): { readonly owner: string; readonly since: number
 
 /**
  * Takes the lease from whoever has it. Safe at any time: the next writer gets a greater fence, and the store then refuses
- * the present one. @returns what was broken
+ * the present one. @param fence only if it has this one @returns what was broken
  */
-export async function breakLease(redis: RedisHandle, image: string): Promise<LeaseInfo | undefined> {
-  const lease = await showLease(redis, image);
-  await redis.client.del(redis.keys.lease(image));
-  return lease;
+export async function breakLease(
+  redis: RedisHandle,
+  image: string,
+  fence = 0,
+): Promise<Omit<LeaseInfo, 'waiting'> | undefined> {
+  const keys = [redis.keys.lease(image), redis.keys.fence(image)] as const;
+  const broken = (await redis.client.eval(breakScript, 2, ...keys, fence)) as [string, number] | null;
+  return broken === null ? undefined : { ...ownerOf(broken[0]), fence: broken[1] };
+}
+
+async function waitsFor(redis: RedisHandle, image: string, signal: AbortSignal): Promise<string> {
+  const info = await unlessAborted(showLease(redis, image), signal).catch(() => undefined);
+  return `waits for ${info?.owner ?? 'somebody'}, who writes ${image} in the fleet`;
 }
 
 function hold(redis: RedisHandle, image: string, owner: string, fence: number, ttl: number, asked: number): WriteLease {

@@ -14,14 +14,13 @@ const lookedSchema = z.object({
   v: z.literal(1),
   /** The last time that an update found nothing to do on a generation. */
   unchanged: noteSchema.extend({ generation: z.number().int().positive() }).optional(),
-  /** The last update's failure; gone as soon as one succeeds. */
+  /** The last update's failure; gone as soon as one succeeds, or somebody says which generation is current. */
   failed: noteSchema.extend({ step: z.string(), reason: z.string() }).optional(),
 });
 export type Looked = z.infer<typeof lookedSchema>;
 export type LookedNote = z.infer<typeof noteSchema>;
 
 export type Finding =
-  | { readonly status: 'published' }
   | { readonly status: 'unchanged'; readonly generation: number }
   | { readonly status: 'failed'; readonly step: string; readonly reason: string };
 
@@ -29,7 +28,7 @@ export async function readLooked(layout: ImageLayout): Promise<Looked> {
   return (await readJson(layout.looked, lookedSchema)) ?? { v: 1 };
 }
 
-/** Notes how an update ended. */
+/** Notes how an update ended that published nothing. */
 export async function noteUpdate(
   store: ImageStore,
   image: string,
@@ -40,6 +39,22 @@ export async function noteUpdate(
   const { failed: _, ...before } = await readLooked(layout);
   const note = { at: new Date().toISOString(), ...who };
   const { status, ...found } = finding;
-  const after = status === 'published' ? before : { ...before, [status]: { ...note, ...found } };
-  await writeDurably(layout.looked, `${JSON.stringify(lookedSchema.parse(after))}\n`);
+  await write(layout, { ...before, [status]: { ...note, ...found } });
+}
+
+/**
+ * What failed before counts no more: there is a new generation, or somebody has chosen one. Never throws: that has happened,
+ * and a note that stays too long is the smaller evil.
+ */
+export async function forgetFailure(layout: ImageLayout): Promise<void> {
+  try {
+    const { failed, ...rest } = await readLooked(layout);
+    if (failed !== undefined) await write(layout, rest);
+  } catch {
+    // a full disk, a damaged file: `image ls` says so, or says what it said
+  }
+}
+
+async function write(layout: ImageLayout, looked: Looked): Promise<void> {
+  await writeDurably(layout.looked, `${JSON.stringify(lookedSchema.parse(looked))}\n`);
 }

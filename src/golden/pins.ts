@@ -10,8 +10,8 @@ import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
 import type { Content } from '../backends/backend.ts';
-import { identityOf, isAlive, processIdentitySchema } from '../exec/process-identity.ts';
-import { withImageLock } from './claim.ts';
+import { isAlive, ownIdentity, processIdentitySchema } from '../exec/process-identity.ts';
+import { withImageLock } from './store/image-lock.ts';
 import { isMissing, readJson, writeWhole } from '../exec/durable.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
@@ -73,10 +73,8 @@ export async function writePin(
   request: PinRequest,
   generation: number,
 ): Promise<() => Promise<void>> {
-  const self = identityOf();
-  if (self === undefined) throw new Error('cannot read /proc/self/stat');
   const { sessionId: session, what } = request;
-  const pin: Pin = { v: 1, session, process: self, since: new Date().toISOString(), generation, what };
+  const pin: Pin = { v: 1, session, process: ownIdentity(), since: new Date().toISOString(), generation, what };
   const file = path.join(layout.pins, `${session}.json`);
   mkdirSync(layout.pins, { recursive: true });
   writeWhole(file, `${JSON.stringify(pin)}\n`);

@@ -1,19 +1,15 @@
 /**
- * Publishing a candidate. First, at leisure: flatten if the stack is deep, digest, write the record, bring all of it to
- * disk. Then, under the image's lock: the claim must still be ours and the head still our base; announce the number in
- * the claim, move the candidate in, point `head` to it. That rename of the link is the moment of publication. Killed
- * before it, the next one to lock the image removes what was announced; killed after it, the new generation stands.
+ * Publishing a candidate: at leisure, flatten if the stack is deep, digest, write the record, and bring all of it to disk;
+ * then the store's one step, which makes it current or refuses (store/generation-store.ts).
  */
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { check } from '../exec/run.ts';
 import { discard } from '../exec/trash.ts';
-import { GoldenRefusal } from '../protocol/testbed.ts';
-import { readClaim, withImageLock, writeClaim, type Claim, type LockedImage } from './claim.ts';
 import { digestLayer, dropSockets } from './digest.ts';
-import { pointDurably, syncFolder } from '../exec/durable.ts';
 import { flatten, maxLayers } from './flatten.ts';
-import { generationFolder, layerFolder, type ImageLayout, type ImageStore } from './layout.ts';
+import { layerFolder, type ImageLayout, type ImageStore } from './layout.ts';
+import { forgetFailure } from './looked.ts';
 import { packageCount } from './manifest.ts';
 import {
   digestOfLayers,
@@ -23,28 +19,7 @@ import {
   type Recipe,
   type Strategy,
 } from './record.ts';
-import { headGeneration } from './store.ts';
-
-export interface Writer {
-  /** From the lease. */
-  readonly fence: number;
-  /** For people: who writes. */
-  readonly by: string;
-  /** For tests: called between any two steps that reach the disk. */
-  readonly reached?: (step: WriteStep) => Promise<void> | void;
-}
-
-/** Steps in their order, each named after what has just happened. */
-export type WriteStep =
-  | 'registered'
-  | 'candidate-made'
-  | 'digested'
-  | 'assembled'
-  | 'locked'
-  | 'announced'
-  | 'moved'
-  | 'published'
-  | 'settled';
+import type { GenerationStore, Registered, Writer } from './store/generation-store.ts';
 
 /** What the writer knows about the new generation. */
 export interface PublishDetails {
@@ -64,8 +39,9 @@ export interface Write {
   readonly store: ImageStore;
   readonly layout: ImageLayout;
   readonly writer: Writer;
+  readonly generations: GenerationStore;
+  readonly registered: Registered;
   readonly base: GenerationRecord | undefined;
-  readonly generation: number;
   readonly directory: string;
   readonly layerDirectory: string;
   /** Milliseconds since the epoch. */
@@ -73,10 +49,10 @@ export interface Write {
 }
 
 export async function publish(write: Write, details: PublishDetails, signal: AbortSignal): Promise<GenerationRecord> {
-  const { store, layout, writer, directory } = write;
+  const { generations, registered, writer, directory } = write;
   await dropSockets(write.layerDirectory, signal);
   const { layer, below } = await finalLayer(write, details, signal);
-  const digested = { generation: write.generation, ...(await digestLayer(layer, signal)) };
+  const digested = { generation: registered.next, ...(await digestLayer(layer, signal)) };
   await writer.reached?.('digested');
   const record = describe(write, details, [...below, digested]);
   const assembled = path.join(directory, 'generation');
@@ -86,37 +62,9 @@ export async function publish(write: Write, details: PublishDetails, signal: Abo
   await writeFile(path.join(assembled, 'record.json'), `${JSON.stringify(record, undefined, 2)}\n`);
   await check(['/bin/sync', '--file-system', assembled], { signal });
   await writer.reached?.('assembled');
-  await withImageLock(store, layout.image, (locked) => commit(locked, write, assembled), signal);
+  await generations.commit({ ...registered, writer, folder: assembled }, signal);
+  await forgetFailure(write.layout);
   return record;
-}
-
-/** Under the lock. From here on nothing listens to a signal: the caller wants a clear answer. */
-async function commit({ layout, lost }: LockedImage, write: Write, assembled: string): Promise<void> {
-  const { writer, generation } = write;
-  await writer.reached?.('locked');
-  const claim = await readClaim(layout);
-  if (claim?.fence !== writer.fence) throw refusedTo(layout, claim);
-  const head = await headGeneration(layout);
-  if (head !== write.base?.generation)
-    throw refused(layout, `its current generation became ${head ?? 'none'} meanwhile`);
-  await writeClaim(layout, { ...claim, publishing: generation });
-  await writer.reached?.('announced');
-  await mkdir(layout.generations, { recursive: true, mode: 0o755 });
-  await rename(assembled, generationFolder(layout, generation));
-  await syncFolder(layout.generations);
-  await writer.reached?.('moved');
-  lost.throwIfAborted();
-  await pointDurably(layout.head, `generations/${generation}`);
-  await writer.reached?.('published');
-  // published: a claim that stays announced is put right by whoever locks the image next
-  await writeClaim(layout, claim).catch(() => {});
-  await writer.reached?.('settled');
-}
-
-/** Undefined while the claim is the writer's; else the refusal that names who has it. */
-export async function takenOver(layout: ImageLayout, writer: Writer): Promise<GoldenRefusal | undefined> {
-  const claim = await readClaim(layout);
-  return claim?.fence === writer.fence ? undefined : refusedTo(layout, claim);
 }
 
 /** The layer to publish and those below it: the whole stack in one, where it would become too deep. */
@@ -139,7 +87,7 @@ function describe(write: Write, details: PublishDetails, layers: readonly Layer[
   return recordSchema.parse({
     v: 1,
     image: write.layout.image,
-    generation: write.generation,
+    generation: write.registered.next,
     parent: write.base?.generation ?? null,
     layers,
     digest: digestOfLayers(layers),
@@ -155,13 +103,4 @@ function describe(write: Write, details: PublishDetails, layers: readonly Layer[
     sources: details.sources,
     verified: details.verified,
   });
-}
-
-function refusedTo(layout: ImageLayout, claim: Claim | undefined): GoldenRefusal {
-  const [by, fence] = [claim?.owner.by ?? 'somebody', claim?.fence ?? 'lost'];
-  return refused(layout, `${by} has taken over writing it (fence ${fence})`);
-}
-
-function refused(layout: ImageLayout, why: string): GoldenRefusal {
-  return new GoldenRefusal('golden-changed', `${layout.image} was not written: ${why}`);
 }

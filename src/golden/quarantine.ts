@@ -1,11 +1,11 @@
 /** Generations that turned out bad: not current any more, and not to become it again by rolling back. */
 import { UsageError } from '../protocol/errors.ts';
-import { withImageLock } from './claim.ts';
-import { pointDurably } from '../exec/durable.ts';
-import type { ImageStore } from './layout.ts';
+import { layoutOf, type ImageStore } from './layout.ts';
+import { forgetFailure } from './looked.ts';
 import type { GenerationRecord } from './record.ts';
 import { readRemarks, writeRemarks, type Remark } from './remarks.ts';
 import { generationNumbers, headGeneration, readGeneration, readHead } from './store.ts';
+import { directoryStore } from './store/directory-store.ts';
 
 /**
  * Marks it, and if it is current makes the newest older good one current, in this order: killed in between, it is marked,
@@ -19,7 +19,8 @@ export async function quarantine(
   bad: Omit<Remark, 'since'>,
 ): Promise<GenerationRecord> {
   await readHead(store, image);
-  return withImageLock(store, image, async ({ layout, lost }) => {
+  const layout = layoutOf(store, image);
+  const choose = async (): Promise<number> => {
     await readGeneration(layout, bad.generation);
     const others = (await readRemarks(layout.quarantined)).filter(({ generation }) => generation !== bad.generation);
     const excluded = new Set([...others.map(({ generation }) => generation), bad.generation]);
@@ -32,9 +33,10 @@ export async function quarantine(
         `${image} has no good generation older than ${bad.generation}: goldbed image replace ${image}`,
       );
     }
-    lost.throwIfAborted();
     await writeRemarks(layout.quarantined, [...others, { ...bad, since: new Date().toISOString() }]);
-    if (next !== head) await pointDurably(layout.head, `generations/${next}`);
-    return readGeneration(layout, next);
-  });
+    return next;
+  };
+  const current = await directoryStore(store, image).makeCurrent(choose);
+  await forgetFailure(layout);
+  return readGeneration(layout, current);
 }

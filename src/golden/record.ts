@@ -5,10 +5,13 @@ import { imageNameSchema, type GenerationRef } from '../protocol/image.ts';
 
 const number = z.number().int().positive();
 
+/** The variant of what was not made by goldbed: it cannot be made again without being told how. */
+export const imported = 'imported';
+
 /** What an image was made from: enough to make it again. */
 export const recipeSchema = z.object({
   suite: z.string(),
-  /** mmdebstrap's: `buildd`, `apt`, `minbase`, ... */
+  /** mmdebstrap's: `buildd`, `apt`, `minbase`, ...; or {@link imported}. */
   variant: z.string(),
   /** Packages on top of the variant. */
   include: z.array(z.string()),
@@ -58,7 +61,7 @@ export const recordSchema = z.object({
   job: z.string().optional(),
   /** `URI RELEASE COMPONENT` of each package index in use. */
   sources: z.array(z.string()),
-  /** Checks that it passed before it was published. */
+  /** Checks that it passed before it was published; and those that were not run, each with `: not run (why)`. */
   verified: z.array(z.string()),
 });
 export type GenerationRecord = z.infer<typeof recordSchema>;

@@ -1,31 +1,45 @@
 /** Removing an image with all of its generations: refused while anybody uses or writes it. */
-import { isAlive } from '../exec/process-identity.ts';
 import { discard } from '../exec/trash.ts';
 import { UsageError } from '../protocol/errors.ts';
-import { readClaim, withImageLock } from './claim.ts';
+import { GoldenRefusal } from '../protocol/testbed.ts';
+import type { WriteLease } from './fence-source.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
+import { localLeases } from './local-lease.ts';
 import { livePins } from './pins.ts';
 import { readRemarks } from './remarks.ts';
-import { entries, generationNumbers, readHead } from './store.ts';
+import { generationNumbers, readHead } from './store.ts';
+import { withImageLock } from './store/image-lock.ts';
 
 /** @throws {UsageError} when there is no such image, or it is in use; it names by whom */
-export async function removeImage(store: ImageStore, image: string, signal?: AbortSignal): Promise<void> {
+export async function removeImage(
+  store: ImageStore,
+  image: string,
+  by: string,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<void> {
   await readHead(store, image);
+  await using _ = await asLastWriter(store, image, by, signal);
   await withImageLock(
     store,
     image,
-    async ({ layout, lost }) => {
+    async (layout) => {
       const users = (await livePins(layout)).map(({ what }) => what);
-      const claim = await readClaim(layout);
-      const writes = (await entries(layout.work)).length > 0 && claim !== undefined && isAlive(claim.owner.process);
-      if (writes) users.push(`${claim.owner.by} (writing)`);
       if (users.length > 0) throw new UsageError(image, `${image} is in use: ${[...new Set(users)].join(', ')}`);
-      lost.throwIfAborted();
-      // in one step; whoever waits for the lock meanwhile finds no image any more
+      // in one step; whoever waits for a lock in it meanwhile finds no image any more
       await discard(layout.root, store.trash);
     },
     signal,
   );
+}
+
+/** Nobody writes it now, nor begins to. */
+async function asLastWriter(store: ImageStore, image: string, by: string, signal: AbortSignal): Promise<WriteLease> {
+  try {
+    return await localLeases(store, { by, wait: 0 }).acquire(image, 0, signal);
+  } catch (error) {
+    if (!(error instanceof GoldenRefusal)) throw error;
+    throw new UsageError(image, `${image} is in use: ${error.message}`, { cause: error });
+  }
 }
 
 /** The generation to go back to: the newest good one older than the current. @throws {UsageError} when there is none */

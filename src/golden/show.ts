@@ -1,6 +1,6 @@
 /** What people ask about images: the data of `image ls` and `image show`. Plain JSON. */
 import { isAlive } from '../exec/process-identity.ts';
-import { readClaim } from './claim.ts';
+import { readClaim } from './store/claim.ts';
 import { lastLook } from './freshness.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import { failedCandidates, type FailedCandidate } from './failed.ts';

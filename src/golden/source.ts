@@ -36,10 +36,23 @@ export interface ImageSourceOptions {
   readonly verify?: readonly Argv[];
   /** A further look at what is to be published. */
   readonly check?: CheckContent;
+  /** Checks that are wanted and not made here, with the reason: the record says so. */
+  readonly notRun?: () => readonly string[];
   /** Told which generation a session has opened, for the job's result. */
   readonly onOpened?: (generation: GenerationRef) => void;
   /** Told what a golden session has published. */
   readonly onPublished?: (generation: GenerationRef) => void;
+  /** Told why a golden session could not commit, where its client does not note that by itself; never throws. */
+  readonly onRefused?: (refused: Refused) => Promise<void>;
+}
+
+/** A candidate that was not good enough. */
+export interface Refused {
+  /** The generation that is current still. */
+  readonly base: number;
+  readonly reason: string;
+  /** As manifest.ts makes it, where the packages could be told. */
+  readonly manifest: string | undefined;
 }
 
 export function imageSource(options: ImageSourceOptions): TestbedSource {

@@ -5,10 +5,9 @@
 import { messageOf } from '../protocol/errors.ts';
 import type { OutcomeResult, Steps } from '../protocol/outcome.ts';
 import { GoldenRefusal, type Argv } from '../protocol/testbed.ts';
-import { keepEvidence } from './failed.ts';
+import { noteEnding } from './ending.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import { insideState } from './inside-state.ts';
-import { noteUpdate, type Finding } from './looked.ts';
 import { packageChanges, type PackageChanges } from './manifest.ts';
 import { headGeneration, readHead } from './store.ts';
 import { updateSteps, type UpdateStep } from './update-steps.ts';
@@ -68,16 +67,10 @@ export async function updateImage(request: UpdateRequest, signal: AbortSignal): 
     throw error;
   }
   const after = ending.status === 'published' ? await currentNumber(request) : before;
-  const { by, job } = request;
-  const who = { by, ...(job === undefined ? {} : { job }) };
-  await noteUpdate(store, image, findingOf(ending, before), who);
-  if (ending.status === 'failed') {
-    const { step, reason, manifest } = ending;
-    const evidence = { ...who, base: before, step, reason, manifest, log: said.join('') };
-    await keepEvidence(layoutOf(store, image), evidence).catch((error: unknown) => {
-      request.log(`goldbed: what is left of it cannot be kept: ${messageOf(error)}\n`);
-    });
-  }
+  const attempt = { ...request, base: before };
+  const complain = (line: string): void => request.log(`${line}\n`);
+  if (ending.status === 'unchanged') await noteEnding(attempt, ending, complain);
+  if (ending.status === 'failed') await noteEnding(attempt, { ...ending, log: said.join('') }, complain);
   const { status, packages } = ending;
   const failure = ending.status === 'failed' ? { reason: `${ending.step}: ${ending.reason}` } : {};
   const exitCode = status === 'failed' ? 1 : 0;
@@ -92,17 +85,6 @@ type Ending = { readonly packages: PackageChanges } & (
   | { readonly status: 'unchanged' }
   | { readonly status: 'failed'; readonly step: string; readonly reason: string; readonly manifest: string | undefined }
 );
-
-function findingOf(ending: Ending, generation: number): Finding {
-  switch (ending.status) {
-    case 'published':
-      return { status: 'published' };
-    case 'unchanged':
-      return { status: 'unchanged', generation };
-    case 'failed':
-      return { status: 'failed', step: ending.step, reason: ending.reason };
-  }
-}
 
 /** Leaves the session Closed. */
 async function work(

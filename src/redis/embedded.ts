@@ -46,8 +46,7 @@ export async function acquireEmbedded(
   await makePrivate(place.folder);
   const me = path.join(users, `${randomUUID()}.json`);
   const lockFile = path.join(place.folder, 'lock');
-  await using lock = await flock(lockFile, signal);
-  lock.lost.throwIfAborted();
+  await using _ = await flock(lockFile, signal);
   await writeFile(me, JSON.stringify(identityOf()));
   try {
     await ensureServer(place, signal, binaries);
@@ -70,8 +69,7 @@ async function makePrivate(folder: string): Promise<void> {
 }
 
 async function release(place: ServerPlace, users: string, me: string, lockFile: string): Promise<void> {
-  await using lock = await flock(lockFile);
-  lock.lost.throwIfAborted();
+  await using _ = await flock(lockFile);
   await rm(me, { force: true });
   for (const name of await readdir(users)) {
     if (await isInUse(path.join(users, name))) return;

@@ -9,7 +9,7 @@ import { overlayBackend } from '../../src/backends/overlay/index.ts';
 import { stateAt } from '../../src/config/state.ts';
 import { debianArchitecture } from '../../src/exec/debian-architecture.ts';
 import { run } from '../../src/exec/run.ts';
-import { highestFence } from '../../src/golden/index.ts';
+import { directoryStore } from '../../src/golden/index.ts';
 import { redisLeases } from '../../src/golden/lease.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { connectRedis, type RedisHandle } from '../../src/redis/connect.ts';
@@ -61,7 +61,11 @@ describeWith('overlay', unavailable, 'freshness', () => {
     const worker = await goldbed.startWorker('--slots', '2');
     // a writer of ours has the image: the refresh begins, and cannot go on before we let it
     const leases = redisLeases(server.redis, { owner: 'the test' });
-    const held = await leases.acquire(testImage, await highestFence(stateAt(goldbed.state), testImage), never);
+    const held = await leases.acquire(
+      testImage,
+      await directoryStore(stateAt(goldbed.state), testImage).highestFence(),
+      never,
+    );
     const waiting = trees.map((tree) => goldbed.run('build', tree, '--image', testImage, '--max-age', '0s', '--wait'));
     let seen: Job[] = [];
     while (seen.filter(({ waits }) => waits !== undefined).length < 3) seen = await jobs(since);

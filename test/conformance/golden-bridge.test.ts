@@ -1,15 +1,17 @@
 /** G22: Debian's own sbuild-update, unmodified, refreshes an image; what did not go well is thrown away, and told. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { overlayBackend } from '../../src/backends/overlay/index.ts';
+import type { KnownLease } from '../../src/cli/leases.ts';
 import { stateAt } from '../../src/config/state.ts';
 import { isExecutable } from '../../src/exec/executable.ts';
 import { run } from '../../src/exec/run.ts';
 import { layoutOf } from '../../src/golden/layout.ts';
+import type { ImageDetails } from '../../src/golden/show.ts';
 import { readHead, readManifest } from '../../src/golden/store.ts';
 import { verifyGeneration } from '../../src/golden/verify-generation.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
@@ -90,6 +92,56 @@ describeWith('overlay', unavailable ?? noSbuild, 'sbuild-update', () => {
     expect(updated.stdout).toContain('planted');
     expect([updated.code, await head()]).toEqual([1, before]);
     expect(updated.stderr).toMatch(/nothing was published: a command failed with 100: apt-get .*/);
+    const reason = /a command failed with 100: apt-get [^\n]*/.exec(updated.stderr)?.[0];
+    const shown = await goldbed.run('image', 'show', image, '--json');
+    const { looked, failed } = JSON.parse(shown.stdout).image as ImageDetails;
+    expect(looked.failed).toMatchObject({ step: 'golden-update', reason });
+    expect(failed[0]).toMatchObject({ base: before, step: 'golden-update', reason });
+    expect(await readFile(path.join(failed[0]?.folder ?? '', 'log'), 'utf8')).toMatch(/^100\t.*dist-upgrade/m);
+    expect(await readFile(path.join(failed[0]?.folder ?? '', 'manifest.tsv'), 'utf8')).toMatch(/^apt\t/m);
+    await plant(''); // a new generation
+    expect((await goldbed.run('image', 'ls')).stdout).not.toMatch(new RegExp(`^${image} .*failed`, 'm'));
+  });
+
+  test('a commit that does not verify is noted, whoever asked for it', async () => {
+    const before = await plant('');
+    const wire = new Wire(server());
+    expect(await wire.ask('open-golden')).toMatch(/^ok /);
+    const auxverb = decodeArgv((await wire.ask('print-execute-command')).slice(3));
+    const script = `sed -i '/^Package: gpgv$/,/^$/s/^Status: .*/Status: install ok half-configured/' /var/lib/dpkg/status`;
+    expect(await run([...auxverb, '/bin/sh', '-ec', script])).toMatchObject({ code: 0 });
+    expect(await wire.ask('commit-golden')).toBe('commit-failed');
+    expect(await wire.quit()).toBe(0);
+    const shown = await goldbed.run('image', 'show', image, '--json');
+    const { looked, failed } = JSON.parse(shown.stdout).image as ImageDetails;
+    expect(looked.failed).toMatchObject({ step: 'commit', reason: expect.stringMatching(/^dpkg --audit failed/) });
+    expect(failed[0]).toMatchObject({ base: before });
+    expect((await goldbed.run('image', 'ls')).stdout).toMatch(new RegExp(`^${image} .*refresh failed in commit`, 'm'));
+    expect((await goldbed.run('image', 'rollback', image, String(before))).code).toBe(0);
+    expect((await goldbed.run('image', 'ls')).stdout).not.toMatch(new RegExp(`^${image} .*failed`, 'm'));
+  });
+
+  test('whoever waits for another writer is told who it is, and both can be seen', async () => {
+    await plant('');
+    const wire = new Wire(server());
+    expect(await wire.ask('open-golden')).toMatch(/^ok /);
+    const refused = await update('--lock-wait', '0');
+    expect(refused.stderr).toMatch(/golden-locked|is writing bridge/);
+    const child = spawn(program, ['golden-update', '--lock-wait', '300', image, '--', ...sbuildUpdate], {
+      env: environment(),
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let said = '';
+    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    while (!said.includes('waits for')) await once(child.stderr, 'data');
+    expect(said).toMatch(/waits for \S+ \(process \d+\), who writes bridge/);
+    const { leases } = JSON.parse((await goldbed.run('lease', 'ls', '--json')).stdout) as { leases: KnownLease[] };
+    expect(leases.filter((lease) => lease.image === image)).toMatchObject([{ where: 'host', waiting: [{}] }]);
+    expect((await goldbed.run('image', 'ls')).stdout).toMatch(new RegExp(`^${image} .*, then `, 'm'));
+    expect(await wire.ask('close')).toBe('ok');
+    expect(await wire.quit()).toBe(0);
+    const [code] = await once(child, 'exit');
+    expect([code, said]).toEqual([0, said]);
   });
 
   test.each([

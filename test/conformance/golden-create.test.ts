@@ -10,7 +10,8 @@ import { run } from '../../src/exec/run.ts';
 import { emptyTrash } from '../../src/exec/trash.ts';
 import { existingSources } from '../../src/golden/apt-probe.ts';
 import { candidatesFor, hostTargets, signedBy } from '../../src/golden/apt-sources.ts';
-import { createImage, type CreateRequest, type CreateTools } from '../../src/golden/create.ts';
+import { createImage, type CreateRequest } from '../../src/golden/create.ts';
+import type { CreateTools } from '../../src/golden/new-generation.ts';
 import { imageSource, localLeases, showImage, updateImage, verifyGeneration } from '../../src/golden/index.ts';
 import type { FenceSource } from '../../src/golden/fence-source.ts';
 import { layerFolder, layoutOf } from '../../src/golden/layout.ts';
@@ -48,11 +49,18 @@ describeWith('overlay', unavailable, 'golden images', () => {
   ): Promise<GenerationRecord> => {
     const backend = overlayBackend(state);
     const progress = (line: string): void => void lines.push(line);
-    const standard = { store: state, leases: localLeases(state, 0), backend, sessionId: newId(), by: 'test', progress };
+    const standard = {
+      store: state,
+      leases: localLeases(state, { by: 'test', wait: 0 }),
+      backend,
+      sessionId: newId(),
+      by: 'test',
+      progress,
+    };
     return createImage(request, { ...standard, ...tools }, signal);
   };
   const source = (more: { leases?: FenceSource; generation?: number; job?: string } = {}): TestbedSource => {
-    const { leases = localLeases(state, 0), generation, job } = more;
+    const { leases = localLeases(state, { by: 'test', wait: 0 }), generation, job } = more;
     const options = { store: state, image: 'base', backend: overlayBackend(state), leases, sessionId: newId() };
     const who = { by: 'test', ...(job === undefined ? {} : { job }) };
     return imageSource({ ...options, who, ...(generation === undefined ? {} : { generation }) });
@@ -195,7 +203,7 @@ describeWith('overlay', unavailable, 'golden images', () => {
   test('a second writer is refused while the first writes, and a lost lease cannot commit', async () => {
     const before = await head();
     const lost = new AbortController();
-    const inner = localLeases(state, 0);
+    const inner = localLeases(state, { by: 'test', wait: 0 });
     const leases: FenceSource = {
       async acquire(...asked) {
         const lease = await inner.acquire(...asked);

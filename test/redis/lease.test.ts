@@ -50,6 +50,35 @@ test('who waits is told, and for no longer than it waits', async () => {
   await first[Symbol.asyncDispose]();
 });
 
+test('a break takes what it tells of: with a fence, only that', async () => {
+  const first = await leases({ owner: 'first' }).acquire('broken', 0, never);
+  await first[Symbol.asyncDispose]();
+  await using second = await leases({ owner: 'second' }).acquire('broken', 0, never);
+  expect(await breakLease(server.redis, 'broken', first.fence)).toBeUndefined(); // its successor is not meant
+  expect(await showLease(server.redis, 'broken')).toMatchObject({ owner: 'second' });
+  expect(await breakLease(server.redis, 'broken', second.fence)).toMatchObject({
+    owner: 'second',
+    fence: second.fence,
+  });
+  expect(await showLease(server.redis, 'broken')).toBeUndefined();
+});
+
+test('a waiter that was killed does not stay in the list of those who wait', async () => {
+  await using held = await leases({ owner: 'first' }).acquire('trimmed', 0, never);
+  const waits = server.redis.keys.leaseWaits('trimmed');
+  await server.redis.client.zadd(waits, String(Date.now() - 60_000), '{"owner":"killed","id":"x","since":0}');
+  const told: string[] = [];
+  const onWait = (line: string): void => void told.push(line);
+  const stop = new AbortController();
+  const asking = leases({ owner: 'second', onWait }).acquire('trimmed', 0, stop.signal);
+  while ((await server.redis.client.zcard(waits)) !== 1 || (await server.redis.client.pttl(waits)) < 0);
+  expect(await server.redis.client.zrangebyscore(waits, '-inf', '+inf')).toEqual([expect.stringContaining('"second"')]);
+  expect(told).toEqual(['waits for first, who writes trimmed in the fleet']);
+  stop.abort(new Error('enough'));
+  await expect(asking).rejects.toThrow('enough');
+  expect(held.signal.aborted).toBe(false);
+});
+
 test('images do not wait for each other', async () => {
   await using one = await leases({ wait: 0 }).acquire('b', 0, never);
   await using other = await leases({ wait: 0 }).acquire('c', 0, never);

@@ -40,8 +40,7 @@ export async function ensureImage(
   }
   if (!(await exists(docker, reference))) {
     await mkdir(folder, { recursive: true, mode: 0o700 });
-    await using lock = await flock(path.join(folder, 'import.lock'), signal); // a hundred sessions, one import
-    lock.lost.throwIfAborted();
+    await using _ = await flock(path.join(folder, 'import.lock'), signal); // a hundred sessions, one import
     if (!(await exists(docker, reference))) await importImage(docker, content, folder, tag, signal);
     await writeFile(noteOf(folder, tag), JSON.stringify(content.layers));
   }

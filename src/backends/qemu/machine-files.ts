@@ -42,8 +42,7 @@ export async function machineFiles(
   const kept = path.join(cache, `${version}-${content.digest.replace(/^sha256:/, '')}`);
   if (existsSync(kept)) return filesIn(kept);
   await mkdir(cache, { recursive: true, mode: 0o700 });
-  await using lock = await flock(path.join(cache, 'make.lock'), signal); // a hundred sessions, one disk
-  lock.lost.throwIfAborted();
+  await using _ = await flock(path.join(cache, 'make.lock'), signal); // a hundred sessions, one disk
   if (existsSync(kept)) return await filesIn(kept);
   await sweepDrafts(cache, state.trash);
   const draft = await mkdtemp(path.join(cache, 'draft-'));

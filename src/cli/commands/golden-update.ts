@@ -14,15 +14,17 @@ import { keepFor, verifyFor } from '../../config/policy.ts';
 import { packageFile } from '../../exec/package-file.ts';
 import { signalNumber } from '../../exec/run.ts';
 import { userName } from '../../exec/user-name.ts';
-import { bridge, collect, imageSource, localLeases, readHead, type Verdict } from '../../golden/index.ts';
+import { bridge, collect, imageSource, readHead, type Bridge, type Verdict } from '../../golden/index.ts';
 import { listen } from '../../protocol/adt-virt/attach.ts';
 import { startInProcess } from '../../protocol/adt-virt/pair.ts';
 import { exitCodes, UnavailableError, UsageError } from '../../protocol/errors.ts';
 import type { GenerationRef } from '../../protocol/image.ts';
 import type { TestbedSource } from '../../protocol/testbed.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
+import { commandLeases } from '../leases.ts';
 import { json, out, progress } from '../print.ts';
 import { configWith, serverLines } from '../sbuild-config.ts';
+import { canaryNotRun, noteBridged } from '../write-notes.ts';
 
 type Flags = GlobalFlags & { readonly backend: string; readonly json?: boolean; readonly lockWait: string };
 
@@ -60,7 +62,8 @@ async function update(context: Context, image: string, words: readonly string[],
   const stop = new AbortController();
   let published: GenerationRef | undefined;
   const source = await writable(context, image, flags, (ref) => (published = ref));
-  await using session = bridge(source, 'stage', progress);
+  const who = { store: state, image, by: userName() };
+  await using session = bridge(source, 'stage', progress, (ended) => noteBridged(who, ended));
   const channel = startInProcess(session.source, { copyTimeout: 300, log: progress, signal: stop.signal });
   const socket = path.join(folder, 'session');
   const listener = await listen(socket, channel, { onCommand: () => {}, onReply: () => {} });
@@ -72,7 +75,7 @@ async function update(context: Context, image: string, words: readonly string[],
     const code = await runProgram(words, { ...process.env, SBUILD_CONFIG: config });
     channel.terminate();
     await channel.exited;
-    const verdict = code === 0 ? await session.publish(stop.signal) : refusedBy(code);
+    const verdict = code === 0 ? await session.publish(stop.signal) : await refused(session, code, stop.signal);
     if (published !== undefined)
       await collect(state, image, { keep: keepFor(settings.images, image), signal: stop.signal });
     return { code, verdict, published };
@@ -92,12 +95,12 @@ async function writable(
   if (backend === undefined) throw new UsageError('--backend', `--backend: there is no backend ${flags.backend}`);
   const missing = (await backend.unavailable()) ?? (await backend.cannotKeep?.());
   if (missing !== undefined) throw new UnavailableError(missing);
-  if (!/^\d{1,6}$/.test(flags.lockWait)) throw new UsageError('--lock-wait', '--lock-wait: expected whole seconds');
-  const leases = localLeases(state, Number(flags.lockWait));
+  const leases = commandLeases(state, userName(), flags.lockWait);
   const sessionId = randomUUID().replaceAll('-', '');
   const who = { by: userName(), what: 'golden-update' };
   const verify = verifyFor(settings.images.policy, image);
-  return imageSource({ store: state, image, backend, leases, sessionId, who, onPublished, ...verify });
+  const notRun = () => canaryNotRun(settings.images.policy[image]?.canary, 'golden-update');
+  return imageSource({ store: state, image, backend, leases, sessionId, who, onPublished, notRun, ...verify });
 }
 
 /** On our terminal. Signals are its own to end by: sbuild-update closes its session then. @returns as a shell would tell */
@@ -127,8 +130,9 @@ async function runProgram([program = '', ...args]: readonly string[], env: NodeJ
   }
 }
 
-function refusedBy(code: number): Verdict {
+async function refused(session: Bridge, code: number, signal: AbortSignal): Promise<Verdict> {
   const reason = `the program ended with ${code}`;
-  progress(`goldbed: nothing was published: ${reason}`);
+  if (code !== exitCodes.interrupted) return session.refuse(reason, signal);
+  progress(`goldbed: nothing was published: ${reason}`); // somebody wanted that: no failure of the image's
   return { status: 'discarded', reason };
 }

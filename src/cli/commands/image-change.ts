@@ -29,7 +29,7 @@ import { UnavailableError } from '../../protocol/errors.ts';
 import { generationId } from '../../protocol/image.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
 import { json, out, size } from '../print.ts';
-import { generationNumber, makingTools, stopSignal } from './image-words.ts';
+import { generationNumber, lockWaitOption, makingTools, stopSignal, variantOption } from './image-words.ts';
 
 type Flags = GlobalFlags & { readonly json?: boolean };
 
@@ -43,10 +43,12 @@ function command(name: string, description: string): Command {
 
 function replace(): Command {
   const self = command('replace', 'bootstrap an image anew by its own recipe, as its next generation').argument('NAME');
+  self.option(...variantOption).option(...lockWaitOption);
   return self.action(async (name: string) => {
-    const flags = self.optsWithGlobals<Flags>();
+    const flags = self.optsWithGlobals<Flags & { lockWait: string; variant?: string }>();
     const context = makeContext(flags);
-    told(await replaceImage(name, await makingTools(context, name), stopSignal()), flags);
+    const tools = await makingTools(context, name, flags.lockWait);
+    told(await replaceImage(name, tools, stopSignal(), flags.variant), flags);
     await collect(context.state, name, { keep: keepFor(context.settings.images, name) });
   });
 }
@@ -59,12 +61,12 @@ function importCommand(): Command {
   self
     .argument('NAME')
     .argument('FROM', '.tar, .tar.gz, .tar.xz, .tar.zst, .qcow2, .img, a directory, or docker:IMAGE');
-  self.option('--suite <SUITE>', 'default: what its os-release says');
+  self.option('--suite <SUITE>', 'default: what its os-release says').option(...lockWaitOption);
   return self.action(async (name: string, from: string) => {
-    const flags = self.optsWithGlobals<Flags & { suite?: string }>();
+    const flags = self.optsWithGlobals<Flags & { suite?: string; lockWait: string }>();
     const context = makeContext(flags);
     const suite = flags.suite === undefined ? {} : { suite: flags.suite };
-    const [tools, signal] = [await makingTools(context, name), stopSignal()];
+    const [tools, signal] = [await makingTools(context, name, flags.lockWait), stopSignal()];
     const [, reference] = /^docker:(.+)$/.exec(from) ?? [];
     const request = { name, ...suite };
     if (reference !== undefined) {
@@ -185,7 +187,7 @@ function rm(): Command {
   );
   return self.action(async (name: string) => {
     const flags = self.optsWithGlobals<Flags>();
-    await removeImage(makeContext(flags).state, name);
+    await removeImage(makeContext(flags).state, name, userName());
     if (flags.json === true) json({ removed: name });
     else out(`${name}: removed`);
   });

@@ -5,7 +5,7 @@ import { diffGenerations, driftOf, showImage, verifyGeneration, type PackageDiff
 import { generationId } from '../../protocol/image.ts';
 import { makeContext, type GlobalFlags } from '../context.ts';
 import { age, json, out, progress, size, table } from '../print.ts';
-import { generationNumber, stopSignal } from './image-words.ts';
+import { generationNumber, stopSignal, variantOption } from './image-words.ts';
 
 type Flags = GlobalFlags & { readonly json?: boolean };
 
@@ -20,8 +20,10 @@ export function lookCommands(exit: (code: number) => void): Command[] {
     printDiff(name, generationNumber(a), generationNumber(b), diff.optsWithGlobals<Flags>()),
   );
   const drift = command('drift', 'compare an image with a fresh bootstrap by its recipe; exit 1 if they differ');
-  drift.argument('NAME');
-  drift.action(async (name: string) => exit(await printDrift(name, drift.optsWithGlobals<Flags>())));
+  drift.argument('NAME').option(...variantOption);
+  drift.action(async (name: string) =>
+    exit(await printDrift(name, drift.optsWithGlobals<Flags & { variant?: string }>())),
+  );
   const verify = command('verify', 'read a generation and compare it with its digest; exit 1 if it is damaged');
   verify.argument('NAME').argument('[GEN]', 'default: the current one');
   verify.action(async (name: string, generation: string | undefined) =>
@@ -68,10 +70,10 @@ async function printDiff(name: string, a: number | undefined, b: number | undefi
   printPackages(packages);
 }
 
-async function printDrift(name: string, flags: Flags): Promise<number> {
+async function printDrift(name: string, flags: Flags & { readonly variant?: string }): Promise<number> {
   const { state } = makeContext(flags);
   const id = randomUUID().replaceAll('-', '');
-  const { generation, ...packages } = await driftOf(state, name, id, progress, stopSignal());
+  const { generation, ...packages } = await driftOf(state, name, id, flags.variant, progress, stopSignal());
   const differs = packages.added.length + packages.removed.length + packages.changed.length > 0;
   if (flags.json === true) json({ image: name, generation: generation.generation, differs, ...packages });
   else if (!differs) out(`${generationId(generation)} is what a fresh bootstrap gives`);

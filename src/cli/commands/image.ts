@@ -1,21 +1,20 @@
 /** `goldbed image`: making, updating and showing images; image-look.ts and image-change.ts have the rest. */
-import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { createImage, listImages, showImage, type ImageSummary } from '../../golden/index.ts';
-import { showLease, type LeaseInfo } from '../../golden/lease.ts';
 import { messageOf } from '../../protocol/errors.ts';
 import { generationId } from '../../protocol/image.ts';
 import { listSchedules, type KnownSchedule } from '../../producer/schedules.ts';
 import { makeContext, openRedis, type Context, type GlobalFlags } from '../context.ts';
+import { hasRedis, leasesOf, type KnownLease } from '../leases.ts';
 import { age, ahead, json, out, progress, size, table } from '../print.ts';
 import { changeCommands } from './image-change.ts';
 import { lookCommands } from './image-look.ts';
 import { quarantineCommand } from './image-quarantine.ts';
 import { scheduleCommand } from './image-schedule.ts';
-import { makingTools, stopSignal } from './image-words.ts';
+import { lockWaitOption, makingTools, stopSignal } from './image-words.ts';
 
 type Flags = GlobalFlags & { readonly json?: boolean };
-type CreateFlags = Flags & { suite: string; variant: string; include?: string; components?: string };
+type CreateFlags = Flags & { lockWait: string; suite: string; variant: string; include?: string; components?: string };
 
 export function imageCommand(exit: (code: number) => void, update: Command): Command {
   const create = new Command('create')
@@ -25,6 +24,7 @@ export function imageCommand(exit: (code: number) => void, update: Command): Com
     .option('--variant <VARIANT>', 'mmdebstrap’s variant', 'buildd')
     .option('--include <PACKAGES>', 'further packages, separated by commas')
     .option('--components <LIST>', 'archive components, separated by commas')
+    .option(...lockWaitOption)
     .option('--json', 'print one JSON document')
     .action(async (name: string, _: unknown, command: Command) => {
       const flags = command.optsWithGlobals<CreateFlags>();
@@ -75,7 +75,7 @@ async function bootstrap(context: Context, name: string, flags: CreateFlags): Pr
     ...(flags.include === undefined ? {} : { include: words(flags.include) }),
     ...(flags.components === undefined ? {} : { components: words(flags.components) }),
   };
-  const record = await createImage(request, await makingTools(context, name), stopSignal());
+  const record = await createImage(request, await makingTools(context, name, flags.lockWait), stopSignal());
   if (flags.json) json({ record });
   else out(`${generationId(record)}  ${record.packages} packages  ${size(record.bytes)}  ${record.digest}`);
 }
@@ -111,24 +111,24 @@ async function describe({ state }: Context, name: string, flags: Flags): Promise
   }
 }
 
-type Listed = ImageSummary & { readonly schedule?: KnownSchedule; readonly lease?: LeaseInfo };
+type Listed = ImageSummary & { readonly schedule?: KnownSchedule; readonly leases: readonly KnownLease[] };
 
-/** Schedules and leases are in Redis; what is on this disk can be told without one. */
+/** Schedules, and leases of the fleet, are in Redis; what is on this disk can be told without one. */
 async function withRedis(context: Context, images: readonly ImageSummary[]): Promise<Listed[]> {
-  const { settings, state } = context;
-  if (settings.redis.url === undefined && !existsSync(state.redis)) return [...images]; // none was ever started
+  const names = images.map(({ name }) => name);
+  const listed = (leases: readonly KnownLease[], schedules: readonly KnownSchedule[] = []): Listed[] =>
+    images.map((image) => {
+      const schedule = schedules.find((one) => one.image === image.name);
+      const own = leases.filter((one) => one.image === image.name);
+      return { ...image, ...(schedule === undefined ? {} : { schedule }), leases: own };
+    });
+  if (!hasRedis(context)) return listed(await leasesOf(context, names, undefined));
   try {
     await using handle = await openRedis(context, new AbortController().signal);
-    const schedules = await listSchedules(handle);
-    const leases = await Promise.all(images.map(({ name }) => showLease(handle, name)));
-    return images.map((image, index) => {
-      const schedule = schedules.find((one) => one.image === image.name);
-      const lease = leases[index];
-      return { ...image, ...(schedule === undefined ? {} : { schedule }), ...(lease === undefined ? {} : { lease }) };
-    });
+    return listed(await leasesOf(context, names, handle), await listSchedules(handle));
   } catch (error) {
     progress(`goldbed: schedules and leases are not known: ${messageOf(error)}`); // another user's Redis, or it is away
-    return [...images];
+    return listed(await leasesOf(context, names, undefined));
   }
 }
 
@@ -146,9 +146,12 @@ function row(image: Listed): string[] {
 }
 
 /** Who writes it, and who waits to. */
-function writerOf({ writer, lease }: Listed): string {
-  const waiting = (lease?.waiting ?? []).map(({ owner }) => owner).join(', ');
-  return `${writer ?? lease?.owner ?? '-'}${waiting === '' ? '' : `, then ${waiting}`}`;
+function writerOf({ writer, leases }: Listed): string {
+  const owners = leases.length === 0 && writer !== undefined ? [writer] : leases.map(({ owner }) => owner);
+  const waiting = new Set(leases.flatMap((lease) => lease.waiting.map(({ owner }) => owner)));
+  for (const owner of owners) waiting.delete(owner); // on this host it writes, in the fleet it waits
+  const then = waiting.size === 0 ? '' : `, then ${[...waiting].join(', ')}`;
+  return `${owners.join(' and ') || '-'}${then}`;
 }
 
 function statusOf({ looked, head }: ImageSummary): string {

@@ -1,39 +1,66 @@
 /** `goldbed lease ls | break`: who may write which image. */
 import { Command } from 'commander';
-import { imageNames } from '../../golden/index.ts';
-import { breakLease, showLease } from '../../golden/lease.ts';
-import { UsageError } from '../../protocol/errors.ts';
-import { makeContext, openRedis, type GlobalFlags } from '../context.ts';
-import { age, json, out, table } from '../print.ts';
+import { userName } from '../../exec/user-name.ts';
+import { breakLocalLease, imageNames } from '../../golden/index.ts';
+import { breakLease } from '../../golden/lease.ts';
+import { messageOf, UsageError } from '../../protocol/errors.ts';
+import type { RedisHandle } from '../../redis/connect.ts';
+import { makeContext, openRedis, type Context, type GlobalFlags } from '../context.ts';
+import { hasRedis, leasesOf } from '../leases.ts';
+import { age, json, out, progress, table } from '../print.ts';
+import { generationNumber } from './image-words.ts';
 
-type Flags = GlobalFlags & { readonly json?: boolean };
+type Flags = GlobalFlags & { readonly json?: boolean; readonly fence?: string };
 
 export function leaseCommand(): Command {
-  const ls = new Command('ls').description('list the leases of jobs that write images').option('--json', 'print JSON');
+  const ls = new Command('ls').description('list who writes images, and who waits to').option('--json', 'print JSON');
   ls.action(async () => {
     const flags = ls.optsWithGlobals<Flags>();
     const context = makeContext(flags);
-    await using redis = await openRedis(context, new AbortController().signal);
-    const leases = [];
-    for (const image of await imageNames(context.state)) {
-      const lease = await showLease(redis, image);
-      if (lease !== undefined) leases.push({ image, ...lease });
-    }
+    const names = await imageNames(context.state);
+    const leases = await withRedis(context, (redis) => leasesOf(context, names, redis));
     if (flags.json === true) return json({ leases });
-    const rows = leases.map(({ image, owner, fence, since, waiting }) => {
+    const rows = leases.map(({ image, where, owner, fence, since, waiting }) => {
       const others = waiting.map((one) => `${one.owner} (${age(one.since, Date.now())})`).join(', ');
-      return [image, owner, String(fence), age(since, Date.now()), others || '-'];
+      return [image, where, owner, String(fence ?? '-'), age(since, Date.now()), others || '-'];
     });
-    out(table([['IMAGE', 'OWNER', 'FENCE', 'AGE', 'WAITING'], ...rows]));
+    out(table([['IMAGE', 'WHERE', 'OWNER', 'FENCE', 'AGE', 'WAITING'], ...rows]));
   });
   const broken = new Command('break')
     .argument('IMAGE')
-    .description('let the next writer begin at once; safe: what the present one wrote can then never be published');
-  broken.action(async (image: string) => {
-    await using redis = await openRedis(makeContext(broken.optsWithGlobals<Flags>()), new AbortController().signal);
-    const lease = await breakLease(redis, image);
-    if (lease === undefined) throw new UsageError(image, `nobody holds a lease on ${image}`);
-    out(`${image}: the lease of ${lease.owner} (fence ${lease.fence}) is broken; it stops, and cannot publish`);
-  });
+    .description('let the next writer begin at once; safe: what the present one wrote can then never be published')
+    .option('--fence <N>', 'only the one that has this fence, as lease ls tells');
+  broken.action(async (image: string) => breakAll(image, broken.optsWithGlobals<Flags>()));
   return new Command('lease').description('the right to write an image').addCommand(ls).addCommand(broken);
+}
+
+async function breakAll(image: string, flags: Flags): Promise<void> {
+  const context = makeContext(flags);
+  const fence = generationNumber(flags.fence);
+  const known = (await imageNames(context.state)).includes(image);
+  const here = known ? await breakLocalLease(context.state, image, `${userName()} (lease break)`, fence) : undefined;
+  const fleet = await withRedis(context, async (redis) => redis && breakLease(redis, image, fence));
+  const owners = new Set([here?.by, fleet?.owner].filter((owner) => owner !== undefined));
+  if (owners.size === 0) {
+    const one = fence === undefined ? 'a lease' : `a lease with fence ${fence}`;
+    throw new UsageError(image, `nobody holds ${one} on ${image}`);
+  }
+  for (const owner of owners) {
+    const told = owner === fleet?.owner ? ` (fence ${fleet.fence})` : '';
+    out(`${image}: the lease of ${owner}${told} is broken; it stops, and cannot publish`);
+  }
+}
+
+/** What this host knows can be told without a Redis. */
+async function withRedis<T>(context: Context, action: (redis: RedisHandle | undefined) => Promise<T>): Promise<T> {
+  if (!hasRedis(context)) return action(undefined);
+  let redis: RedisHandle;
+  try {
+    redis = await openRedis(context, new AbortController().signal);
+  } catch (error) {
+    progress(`goldbed: leases of the fleet are not known: ${messageOf(error)}`);
+    return action(undefined);
+  }
+  await using _ = redis;
+  return await action(redis);
 }

@@ -2,8 +2,6 @@
 import { messageOf } from '../../protocol/errors.ts';
 import { attach } from '../../protocol/adt-virt/attach.ts';
 import { ReaderGone, serve } from '../../protocol/adt-virt/server.ts';
-import { bridge } from '../../golden/index.ts';
-import type { TestbedSource } from '../../protocol/testbed.ts';
 import type { VirtBackend } from './sources.ts';
 import { terminalShell } from './terminal-shell.ts';
 
@@ -28,13 +26,7 @@ export async function virtMain(args: readonly string[], env: NodeJS.ProcessEnv):
   if (golden[0] === undefined) return run(backend, rest, backends, env);
   if (golden[0] !== '--golden=commit')
     return fail(`${golden[0]}: expected --golden=commit (staging: goldbed golden-update)`);
-  return run({ ...backend, source: (words) => bridged(backend, words) }, rest, backends, env);
-}
-
-/** For clients that do not know the golden verbs; see src/golden/bridge.ts. */
-async function bridged(backend: VirtBackend, args: readonly string[]): Promise<TestbedSource | undefined> {
-  const source = await backend.source(args);
-  return source === undefined ? undefined : bridge(source, 'commit', log).source;
+  return run({ ...backend, source: (words) => backend.bridge(words, log) }, rest, backends, env);
 }
 
 async function run(

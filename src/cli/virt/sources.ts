@@ -8,8 +8,20 @@ import { loadSettings, type Settings } from '../../config/load.ts';
 import { keepFor, verifyFor } from '../../config/policy.ts';
 import { stateAt, type State } from '../../config/state.ts';
 import { userName } from '../../exec/user-name.ts';
-import { collect, imageNames, imageSource, localLeases, readHead, reapPins } from '../../golden/index.ts';
+import {
+  bridge,
+  collect,
+  imageNames,
+  imageSource,
+  localLeases,
+  readHead,
+  reapPins,
+  type BridgeEnd,
+  type Refused,
+} from '../../golden/index.ts';
 import { UsageError } from '../../protocol/errors.ts';
+import { progress } from '../print.ts';
+import { canaryNotRun, noteBridged, noteRefused } from '../write-notes.ts';
 import type { TestbedSource } from '../../protocol/testbed.ts';
 
 export interface VirtBackend {
@@ -17,6 +29,8 @@ export interface VirtBackend {
   readonly what: string;
   /** Undefined when the arguments are not its own. @throws {UsageError} */
   source(args: readonly string[]): Promise<TestbedSource | undefined>;
+  /** The same for clients that do not know the golden verbs: src/golden/bridge.ts. */
+  bridge(args: readonly string[], log: (line: string) => void): Promise<TestbedSource | undefined>;
   unavailable(): Promise<string | undefined>;
   /** Removes what killed sessions left on this host. */
   reap(): Promise<void>;
@@ -44,35 +58,56 @@ export function virtBackends(env: NodeJS.ProcessEnv): Readonly<Record<string, Vi
       usage: 'null',
       what: 'this host itself, without any isolation',
       source: async (args) => (args.length === 0 ? nullSource(uid) : undefined),
+      bridge: async (args, log) => (args.length === 0 ? bridge(nullSource(uid), 'commit', log).source : undefined),
       unavailable: async () => undefined,
       reap: async () => {},
     },
   };
 }
 
-/** Seconds for which open-golden waits for another writer; GOLDBED_GOLDEN_WAIT. */
-const defaultWait = 30;
+/** Milliseconds for which open-golden waits for another writer; GOLDBED_GOLDEN_WAIT, in seconds. */
+function goldenWait(env: NodeJS.ProcessEnv): number {
+  const seconds = Number(env['GOLDBED_GOLDEN_WAIT'] || 30);
+  if (!(seconds >= 0)) throw new UsageError('GOLDBED_GOLDEN_WAIT', 'GOLDBED_GOLDEN_WAIT: expected seconds');
+  return seconds * 1000;
+}
+
+const onWait = (line: string): void => progress(`goldbed-virt: ${line}`);
 
 function onImages(backend: Backend, state: State, images: Settings['images'], env: NodeJS.ProcessEnv): VirtBackend {
   const published = new Set<string>();
+  const source = async ([image, ...rest]: readonly string[], bridged: boolean): Promise<TestbedSource | undefined> => {
+    if (image === undefined || rest.length > 0) return undefined;
+    const sessionId = randomUUID().replaceAll('-', '');
+    const isImage = (await imageNames(state)).includes(image);
+    const existing = isImage ? undefined : await otherThanImage(backend, state, image, sessionId);
+    if (existing !== undefined) return existing;
+    await readHead(state, image); // an unknown image ends the server before it says ok
+    const who = { by: userName(), what: 'goldbed-virt' };
+    const write = { store: state, image, by: who.by };
+    return imageSource({
+      store: state,
+      image,
+      backend,
+      leases: localLeases(state, { by: who.by, wait: goldenWait(env), onWait }),
+      sessionId,
+      who,
+      golden: (await backend.cannotKeep?.()) === undefined,
+      onPublished: () => void published.add(image),
+      notRun: () => canaryNotRun(images.policy[image]?.canary, 'goldbed-virt'),
+      ...(bridged ? {} : { onRefused: (refused: Refused) => noteRefused(write, refused) }),
+      ...verifyFor(images.policy, image),
+    });
+  };
   return {
     usage: `${backend.name} IMAGE${backend.name === 'schroot' ? '|CHROOT' : ''}`,
     what: what[backend.name],
-    async source([image, ...rest]) {
-      if (image === undefined || rest.length > 0) return undefined;
-      const sessionId = randomUUID().replaceAll('-', '');
-      const isImage = (await imageNames(state)).includes(image);
-      const existing = isImage ? undefined : await otherThanImage(backend, state, image, sessionId);
-      if (existing !== undefined) return existing;
-      await readHead(state, image); // an unknown image ends the server before it says ok
-      const who = { by: userName(), what: 'goldbed-virt' };
-      const wait = Number(env['GOLDBED_GOLDEN_WAIT'] || defaultWait);
-      if (!(wait >= 0)) throw new UsageError('GOLDBED_GOLDEN_WAIT', 'GOLDBED_GOLDEN_WAIT: expected seconds');
-      const leases = localLeases(state, wait);
-      const golden = (await backend.cannotKeep?.()) === undefined;
-      const onPublished = (): void => void published.add(image);
-      const verify = verifyFor(images.policy, image);
-      return imageSource({ store: state, image, backend, leases, sessionId, who, golden, onPublished, ...verify });
+    source: (args) => source(args, false),
+    async bridge(args, log) {
+      const inner = await source(args, true);
+      const note = (end: BridgeEnd): Promise<void> =>
+        noteBridged({ store: state, image: args[0] ?? '', by: userName() }, end);
+      return inner && bridge(inner, 'commit', log, note).source;
     },
     unavailable: () => backend.unavailable(),
     async reap() {

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { run } from '../../../src/exec/run.ts';
 import { emptyTrash } from '../../../src/exec/trash.ts';
 import { layoutOf } from '../../../src/golden/layout.ts';
-import type { WriteStep } from '../../../src/golden/publish.ts';
+import type { WriteStep } from '../../../src/golden/store/generation-store.ts';
 import { showImage } from '../../../src/golden/show.ts';
 import { contentOf, readHead } from '../../../src/golden/store.ts';
 import { verifyGeneration } from '../../../src/golden/verify-generation.ts';

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { beginWrite } from '../../../src/golden/candidate.ts';
@@ -77,8 +77,8 @@ test.for([
   await publishFiles(state, 'sid', { one: '1' });
   await using paused = await beginWrite(state, 'sid', { fence: 2, by: 'paused' });
   await using newer = await beginWrite(state, 'sid', { fence: 3, by: 'newer' });
-  expect(existsSync(paused.directory)).toBe(false);
-  if (folder) await mkdir(paused.layerDirectory, { recursive: true });
+  expect(existsSync(paused.directory)).toBe(true); // it lives: what it has is its own to remove
+  if (!folder) await rm(paused.directory, { recursive: true });
   await expect(paused.publish(details, never)).rejects.toMatchObject({
     name: 'GoldenRefusal',
     word: 'golden-changed',
