@@ -2,9 +2,10 @@
  * Composition of a worker: joins Redis, the images, the backends and the loop. Used by `goldbed worker`, and by a waiting
  * command that finds no worker.
  */
-import { reapPins } from '../golden/index.ts';
+import { imageNames, reapPins } from '../golden/index.ts';
 import { redisLeases } from '../golden/lease.ts';
 import { Interruption } from '../protocol/errors.ts';
+import { parseRoutingKey } from '../protocol/routing.ts';
 import { subscribeNudges, type Nudges } from '../redis/nudges.ts';
 import { Breaker } from '../worker/breaker.ts';
 import { Claims } from '../worker/claims.ts';
@@ -23,6 +24,7 @@ import { keepRenewed } from '../worker/renewal.ts';
 import { isScheduled } from '../worker/scheduled.ts';
 import { Slots } from '../worker/slots.ts';
 import { openRedis, type Context } from './context.ts';
+import { flattenLater } from './flattening.ts';
 import { applySchedules, beginOnSchedule, freshnessGate } from './freshness.ts';
 import { makeHost } from './make-host.ts';
 import { hostDescription } from './describe-host.ts';
@@ -94,6 +96,9 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
   if (metered !== undefined) log(`metrics on http://127.0.0.1:${metered.port}/metrics`);
   const offers = offersOf(context, backends, presence);
   log(`worker on ${host.name} with ${options.slots} ${options.slots === 1 ? 'slot' : 'slots'}, state in ${state.root}`);
+  const flatten = async (images: readonly string[]): Promise<void> =>
+    flattenLater(context, images, log).catch(() => {}); // asked again
+  await flatten(await imageNames(state));
   control.ready();
   await runLoop(
     {
@@ -108,6 +113,8 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
           !(await parkIfPaused(redis, claims, job)) && gate.admit(job, request);
         const run = (): Promise<Ending> => handle(claimed, host, admit, renewal.signal, jobLog);
         await guard.run(claimed, () => metered?.metrics.count(claimed, run) ?? run());
+        const { kind, image } = parseRoutingKey(claimed.key) ?? {};
+        if (kind === 'update-golden' && image !== undefined) await flatten([image]);
       },
       onNudge: (wake) => listenForWork(nudges, host.name, wake),
       sweep,

@@ -12,7 +12,8 @@ import { readClaim, withImageLock, writeClaim } from './claim.ts';
 import type { ImageLayout, ImageStore } from './layout.ts';
 import { writePin } from './pins.ts';
 import { publish, takenOver, type PublishDetails, type Writer } from './publish.ts';
-import type { GenerationRecord } from './record.ts';
+import type { GenerationRecord, Layer } from './record.ts';
+import { stackOf } from './stack.ts';
 import { entries, generationNumbers, headGeneration, readGeneration } from './store.ts';
 
 /** Dispose without publish discards it; after it, removes what is left of the work. */
@@ -20,6 +21,8 @@ export interface Candidate extends AsyncDisposable {
   readonly fence: number;
   /** What was current when the write began; undefined while the image has no generation. */
   readonly base: GenerationRecord | undefined;
+  /** The layers of `base`, as they lay when the write began: what it stands on. */
+  readonly below: readonly Layer[];
   /** The number that it will have. */
   readonly generation: number;
   /** Private to the writer. */
@@ -44,14 +47,15 @@ export async function beginWrite(
 ): Promise<Candidate> {
   const started = Date.now();
   const begun = await withImageLock(store, image, ({ layout }) => register(store, layout, writer), signal);
-  const { layout, base, directory, generation, unpin } = begun;
+  const { layout, base, below, directory, generation, unpin } = begun;
   const layerDirectory = path.join(directory, 'layer');
-  const write = { store, layout, writer, base, generation, directory, layerDirectory, started };
+  const write = { store, layout, writer, base, below, generation, directory, layerDirectory, started };
   const explain = async (error: unknown): Promise<unknown> =>
     error instanceof GoldenRefusal ? error : ((await takenOver(layout, writer)) ?? error);
   return {
     fence: writer.fence,
     base,
+    below,
     generation,
     directory,
     layerDirectory,
@@ -90,7 +94,8 @@ async function register(store: ImageStore, layout: ImageLayout, writer: Writer) 
   await mkdir(path.join(directory, 'layer'), { recursive: true, mode: 0o755 });
   const pin = { sessionId: `write-${id}`, what: `${writer.by} writes the next generation` };
   const unpin = base && (await writePin(layout, pin, base.generation));
+  const below = base === undefined ? [] : stackOf(layout, base);
   const generation = ((await generationNumbers(layout)).at(-1) ?? 0) + 1;
   await writer.reached?.('candidate-made');
-  return { layout, base, directory, generation, unpin };
+  return { layout, base, below, directory, generation, unpin };
 }

@@ -11,7 +11,8 @@ import { layoutOf } from './layout.ts';
 import { versionIn } from './manifest.ts';
 import { refOf, type GenerationRecord } from './record.ts';
 import type { ImageSourceOptions } from './source.ts';
-import { contentOf, readHead, unknownImage } from './store.ts';
+import { foldersOf } from './stack.ts';
+import { readHead, unknownImage } from './store.ts';
 import { manifestInside, sourcesInside, verifyInside } from './verify.ts';
 import { withDispose } from './with-dispose.ts';
 
@@ -25,7 +26,7 @@ export async function openGoldenTestbed(options: ImageSourceOptions, signal: Abo
     const candidate = held.add(await beginWrite(store, image, { fence: lease.fence, by: who.by }, signal));
     const { base } = candidate;
     if (base === undefined) throw await unknownImage(store, image);
-    const content = contentOf(layoutOf(store, image), base);
+    const content = { layers: foldersOf(layoutOf(store, image), candidate.below), digest: base.digest };
     const kept = { sessionId, keepChangesIn: candidate.layerDirectory };
     const testbed = held.add(await backend.open(content, kept, AbortSignal.any([signal, lease.signal])));
     options.onOpened?.(refOf(base));

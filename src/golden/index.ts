@@ -11,6 +11,7 @@ export type { ImageStore } from './layout.ts';
 export { diffGenerations, type GenerationDiff, type PackageDiff } from './diff.ts';
 export { driftOf, type Drift } from './drift.ts';
 export { exportImage } from './export.ts';
+export { flattenCurrent, isDeep, type Flattened } from './flatten-current.ts';
 export { freshnessOf, type Freshness } from './freshness.ts';
 export { importImage, type ImportRequest } from './import.ts';
 export { localLeases } from './local-lease.ts';

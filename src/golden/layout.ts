@@ -2,16 +2,18 @@
  * Where an image keeps what, under `images/<name>/` of the state folder:
  *
  *     generations/3/{record.json, manifest.tsv, layer/}   immutable once published
+ *     generations/3/flat/{record.json, layer/}            the whole of it in one layer, made later (stack.ts)
  *     head -> generations/3                               what the next session opens
  *     claim.json                                          the highest fence that may publish
  *     pins/<session>.json                                 who uses which generation
  *     work/<fence>-<uuid>/                                a candidate, private to its writer
+ *     flattening/<uuid>/                                  a flat layer in the making
  *     looked.json                                         what the last updates found
  *     kept.json                                           generations that people keep
  *     quarantined.json                                    generations that turned out bad
  *     failed/<number>/{record.json, log, manifest.tsv}  what is left of candidates that failed
  *     collecting.json                                     generations that a collection is about to remove
- *     lock, write.lock                                    flock(2) files; never removed
+ *     lock, write.lock, flatten.lock                      flock(2) files; never removed
  *
  * The store belongs to one host: pins and claims name processes of it.
  */
@@ -31,6 +33,7 @@ export interface ImageLayout {
   readonly claim: string;
   readonly pins: string;
   readonly work: string;
+  readonly flattening: string;
   readonly looked: string;
   readonly kept: string;
   readonly quarantined: string;
@@ -40,6 +43,8 @@ export interface ImageLayout {
   readonly lock: string;
   /** Held by a stand-alone writer for its whole session (local-lease.ts). */
   readonly writeLock: string;
+  /** Held by whoever flattens (flatten-current.ts). */
+  readonly flattenLock: string;
 }
 
 /** @throws {UsageError} when the name is not an image name: it becomes a path */
@@ -57,6 +62,7 @@ export function layoutOf(store: ImageStore, image: string): ImageLayout {
     claim: at('claim.json'),
     pins: at('pins'),
     work: at('work'),
+    flattening: at('flattening'),
     looked: at('looked.json'),
     kept: at('kept.json'),
     quarantined: at('quarantined.json'),
@@ -64,11 +70,17 @@ export function layoutOf(store: ImageStore, image: string): ImageLayout {
     collecting: at('collecting.json'),
     lock: at('lock'),
     writeLock: at('write.lock'),
+    flattenLock: at('flatten.lock'),
   };
 }
 
 export function generationFolder(layout: ImageLayout, generation: number): string {
   return path.join(layout.generations, String(generation));
+}
+
+/** Holds a flat equivalent of the generation, where there is one. */
+export function flatFolder(layout: ImageLayout, generation: number): string {
+  return path.join(generationFolder(layout, generation), 'flat');
 }
 
 export function layerFolder(layout: ImageLayout, generation: number): string {

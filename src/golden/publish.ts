@@ -13,7 +13,7 @@ import { readClaim, withImageLock, writeClaim, type Claim, type LockedImage } fr
 import { digestLayer, dropSockets } from './digest.ts';
 import { pointDurably, syncFolder } from '../exec/durable.ts';
 import { flatten, maxLayers } from './flatten.ts';
-import { generationFolder, layerFolder, type ImageLayout, type ImageStore } from './layout.ts';
+import { generationFolder, type ImageLayout, type ImageStore } from './layout.ts';
 import { packageCount } from './manifest.ts';
 import {
   digestOfLayers,
@@ -23,6 +23,7 @@ import {
   type Recipe,
   type Strategy,
 } from './record.ts';
+import { foldersOf } from './stack.ts';
 import { headGeneration } from './store.ts';
 
 export interface Writer {
@@ -65,6 +66,7 @@ export interface Write {
   readonly layout: ImageLayout;
   readonly writer: Writer;
   readonly base: GenerationRecord | undefined;
+  readonly below: readonly Layer[];
   readonly generation: number;
   readonly directory: string;
   readonly layerDirectory: string;
@@ -119,17 +121,20 @@ export async function takenOver(layout: ImageLayout, writer: Writer): Promise<Go
   return claim?.fence === writer.fence ? undefined : refusedTo(layout, claim);
 }
 
-/** The layer to publish and those below it: the whole stack in one, where it would become too deep. */
+/**
+ * The layer to publish and those below it: the whole stack in one, where it would become too deep. It rarely does: it is
+ * flattened aside before that (flatten-current.ts), if anybody is there to do it.
+ */
 async function finalLayer(
   write: Write,
   details: PublishDetails,
   signal: AbortSignal,
 ): Promise<{ layer: string; below: readonly Layer[] }> {
-  const { base, directory, layerDirectory, layout, store } = write;
-  if (details.strategy !== 'upgrade' || base === undefined) return { layer: layerDirectory, below: [] };
-  if (base.layers.length < maxLayers) return { layer: layerDirectory, below: base.layers };
+  const { below, directory, layerDirectory, layout, store } = write;
+  if (details.strategy !== 'upgrade') return { layer: layerDirectory, below: [] };
+  if (below.length < maxLayers) return { layer: layerDirectory, below };
   const into = path.join(directory, 'flat');
-  const stack = [...base.layers.map(({ generation }) => layerFolder(layout, generation)), layerDirectory];
+  const stack = [...foldersOf(layout, below), layerDirectory];
   await flatten(stack, path.join(directory, 'merged'), into, signal);
   await discard(layerDirectory, store.trash);
   return { layer: into, below: [] };

@@ -4,6 +4,7 @@ import { discard } from '../exec/trash.ts';
 import { UsageError } from '../protocol/errors.ts';
 import { readClaim, withImageLock } from './claim.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
+import { isFlattening } from './flatten-current.ts';
 import { livePins } from './pins.ts';
 import { readRemarks } from './remarks.ts';
 import { entries, generationNumbers, readHead } from './store.ts';
@@ -15,7 +16,7 @@ export async function removeImage(store: ImageStore, image: string, signal?: Abo
     store,
     image,
     async ({ layout, lost }) => {
-      const users = (await livePins(layout)).map(({ what }) => what);
+      const users = (await livePins(layout)).filter((pin) => !isFlattening(pin)).map(({ what }) => what);
       const claim = await readClaim(layout);
       const writes = (await entries(layout.work)).length > 0 && claim !== undefined && isAlive(claim.owner.process);
       if (writes) users.push(`${claim.owner.by} (writing)`);

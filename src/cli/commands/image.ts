@@ -9,6 +9,7 @@ import { listSchedules, type KnownSchedule } from '../../producer/schedules.ts';
 import { makeContext, openRedis, type Context, type GlobalFlags } from '../context.ts';
 import { age, ahead, json, out, progress, size, table } from '../print.ts';
 import { changeCommands } from './image-change.ts';
+import { flattenCommand } from './image-flatten.ts';
 import { lookCommands } from './image-look.ts';
 import { quarantineCommand } from './image-quarantine.ts';
 import { scheduleCommand } from './image-schedule.ts';
@@ -60,6 +61,7 @@ export function imageCommand(exit: (code: number) => void, update: Command): Com
     show,
     ...lookCommands(exit),
     ...changeCommands(),
+    flattenCommand(exit),
     quarantineCommand(),
     scheduleCommand(),
   ])
