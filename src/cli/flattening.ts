@@ -8,6 +8,9 @@ import { packageFile } from '../exec/package-file.ts';
 import { isDeep } from '../golden/index.ts';
 import type { Context } from './context.ts';
 
+/** A session of its own is a group to the scheduler, where that groups sessions: nice(1) alone would say nothing then. */
+const lowest = 'echo 19 2>/dev/null >/proc/self/autogroup; exec nice -n 19 ionice --class idle "$@"';
+
 /** Returns at once. @param log gets what the process says, for as long as we live */
 export async function flattenLater(
   { state }: Pick<Context, 'state'>,
@@ -18,7 +21,7 @@ export async function flattenLater(
   for (const image of images) if (await isDeep(state, image)) deep.push(image);
   if (deep.length === 0) return;
   const goldbed = [packageFile('bin/goldbed'), '--state', state.root, 'image', 'flatten', ...deep];
-  const child = spawn('/usr/bin/nice', ['/usr/bin/ionice', '--class', 'idle', ...goldbed], {
+  const child = spawn('/bin/sh', ['-c', lowest, 'sh', ...goldbed], {
     cwd: '/',
     detached: true,
     stdio: ['ignore', 'ignore', log === undefined ? 'ignore' : 'pipe'],

@@ -36,14 +36,18 @@ export interface RunningWorker {
   readonly finished: Promise<void>;
 }
 
+interface WorkerOptions {
+  readonly slots: number;
+  readonly log: Log;
+  /** It is here for longer than one job: what others have left undone is its business, too. */
+  readonly resident?: boolean;
+}
+
 /** Milliseconds between two looks at all queues, for what no nudge told. */
 const sweep = 15_000;
 
 /** Returns when the worker is ready to claim: it has announced itself and dealt with what dead ones left. */
-export async function startWorker(
-  context: Context,
-  options: { readonly slots: number; readonly log: Log },
-): Promise<RunningWorker> {
+export async function startWorker(context: Context, options: WorkerOptions): Promise<RunningWorker> {
   const drain = new AbortController();
   const shutdown = new AbortController();
   const ready = resolvers();
@@ -64,7 +68,7 @@ interface Control {
   readonly ready: () => void;
 }
 
-async function work(context: Context, options: { slots: number; log: Log }, control: Control): Promise<void> {
+async function work(context: Context, options: WorkerOptions, control: Control): Promise<void> {
   const { state } = context;
   await using redis = await openRedis(context, control.drain);
   await using nudges = await subscribeNudges(redis);
@@ -98,7 +102,7 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
   log(`worker on ${host.name} with ${options.slots} ${options.slots === 1 ? 'slot' : 'slots'}, state in ${state.root}`);
   const flatten = async (images: readonly string[]): Promise<void> =>
     flattenLater(context, images, log).catch(() => {}); // asked again
-  await flatten(await imageNames(state));
+  if (options.resident === true) await flatten(await imageNames(state));
   control.ready();
   await runLoop(
     {

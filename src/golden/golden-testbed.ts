@@ -13,6 +13,7 @@ import { refOf, type GenerationRecord } from './record.ts';
 import type { ImageSourceOptions } from './source.ts';
 import { foldersOf } from './stack.ts';
 import { readHead, unknownImage } from './store.ts';
+import { together } from './together.ts';
 import { manifestInside, sourcesInside, verifyInside } from './verify.ts';
 import { withDispose } from './with-dispose.ts';
 
@@ -80,9 +81,12 @@ async function commit(write: GoldenWrite, signal: AbortSignal): Promise<void> {
 
 async function verifyAndPublish(write: GoldenWrite, signal: AbortSignal): Promise<GenerationRecord> {
   const { options, candidate, base, content, testbed } = write;
-  const verified = await verifyInside(testbed.auxverb, signal);
-  const manifest = await manifestInside(testbed.auxverb, signal);
-  const sources = await sourcesInside(testbed.auxverb, signal);
+  // together: all of them only look
+  const [verified, manifest, sources] = await together([
+    verifyInside(testbed.auxverb, signal),
+    manifestInside(testbed.auxverb, signal),
+    sourcesInside(testbed.auxverb, signal),
+  ]);
   if (testbed.capture === undefined)
     throw new GoldenRefusal('commit-failed', `${options.backend.name} keeps no changes`);
   await testbed.capture(signal);

@@ -26,7 +26,7 @@ export function workerCommand(exit: (code: number) => void): Command {
           obey();
         });
       }
-      const worker = await startWorker(context, { slots, log: await logger(context.settings.worker) });
+      const worker = await startWorker(context, { slots, log: await logger(context.settings.worker), resident: true });
       obey = () => {
         if (signals > 0) worker.stop(signals === 1 ? 'drain' : 'now');
       };
