@@ -3,7 +3,7 @@
  * jobs. It ends with the worker, or when a successor takes over; what runs here goes on then, without all this.
  */
 import type { Backend } from '../backends/backend.ts';
-import { reapPins } from '../golden/index.ts';
+import { imageNames, reapPins } from '../golden/index.ts';
 import type { Presence } from '../protocol/presence.ts';
 import { parseRoutingKey } from '../protocol/routing.ts';
 import { describeResources, usualSize } from '../protocol/size.ts';
@@ -34,6 +34,7 @@ import { isScheduled } from '../worker/scheduled.ts';
 import type { Inheritance } from '../worker/succession.ts';
 import { tidyDaily } from '../worker/tidy.ts';
 import type { Context } from './context.ts';
+import { flattenLater } from './flattening.ts';
 import { applySchedules, beginOnSchedule, freshnessGate } from './freshness.ts';
 import { offersOf } from './offers.ts';
 import { serveMetrics } from './serve-metrics.ts';
@@ -59,6 +60,8 @@ export interface Parts {
   readonly times: FleetTimes;
   readonly log: Log;
   readonly onBegin: ((runId: string) => void) | undefined;
+  /** It is here for longer than one job: what others have left undone is its business, too. */
+  readonly resident: boolean;
 }
 
 /** Milliseconds between two looks at all queues, for what no nudge told. */
@@ -92,6 +95,8 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
   const offers = offersOf(context, { backends: parts.backends, sizes: ledger.takes }, presence);
   log(`worker on ${host.name} with ${roomOf(ledger)}, state in ${context.state.root}`);
   if (adopted.length > 0) log(`adopted ${adopted.length} running ${adopted.length === 1 ? 'job' : 'jobs'}`);
+  const flatten = (images: readonly string[]): Promise<void> => flattenLater(context, images, log).catch(() => {}); // asked again
+  if (parts.resident) await flatten(await imageNames(context.state));
   control.ready();
   const rest = await claimUntilPassed(
     {
@@ -107,6 +112,8 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
         using job = keeper.begin(claimed, keepRenewed(claimed, redis, nudges, control.shutdown));
         const run = (): Promise<Ending> => runHere(job, parts, { claims, gate });
         await guard.run(job, () => metrics?.count(job, run) ?? run());
+        const { kind, image } = parseRoutingKey(claimed.key) ?? {};
+        if (kind === 'update-golden' && image !== undefined) await flatten([image]);
       },
       onNudge: (wake) => listenForWork(nudges, host.name, wake),
       sweep,

@@ -24,6 +24,8 @@ export interface WorkerOptions {
   /** What its jobs may take together. */
   readonly capacity: Resources;
   readonly log: Log;
+  /** It is here for longer than one job. */
+  readonly resident?: boolean;
   /** Hears the run's id of each job that begins here. */
   readonly onBegin?: ((runId: string) => void) | undefined;
   /** The incarnation of a running worker that this process takes over. */
@@ -64,7 +66,7 @@ export async function startWorker(context: Context, options: WorkerOptions): Pro
 async function work(
   context: Context,
   incarnation: string,
-  { capacity, log, succeeds, main, onBegin, onPassed }: WorkerOptions,
+  { capacity, log, resident = false, succeeds, main, onBegin, onPassed }: WorkerOptions,
   control: Control,
 ): Promise<'ended' | 'passed'> {
   const { state, settings } = context;
@@ -91,6 +93,7 @@ async function work(
       times,
       log,
       onBegin,
+      resident,
     },
     control,
   );

@@ -9,7 +9,8 @@ import { GoldenRefusal } from '../protocol/testbed.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import { pinGeneration, type Pinned } from './pins.ts';
 import { publish, type PublishDetails } from './publish.ts';
-import type { GenerationRecord } from './record.ts';
+import type { GenerationRecord, Layer } from './record.ts';
+import { stackOf } from './stack.ts';
 import { directoryStore } from './store/directory-store.ts';
 import type { Writer } from './store/generation-store.ts';
 import { makeWorkFolder, removeDeadWork } from './work-folder.ts';
@@ -19,6 +20,8 @@ export interface Candidate extends AsyncDisposable {
   readonly fence: number;
   /** What was current when the write began; undefined while the image has no generation. */
   readonly base: GenerationRecord | undefined;
+  /** The layers of `base`, as they lay when the write began: what it stands on. */
+  readonly below: readonly Layer[];
   /** The number that it will have. */
   readonly generation: number;
   /** Private to the writer. */
@@ -64,14 +67,17 @@ export async function beginWrite(
     throw error;
   }
   const base = pinned?.record;
-  const write = { store, layout, generations, writer, registered, base, directory: work.path, layerDirectory, started };
+  const below = base === undefined ? [] : stackOf(layout, base);
+  const { path: directory } = work;
+  const write = { store, layout, generations, writer, registered, base, below, directory, layerDirectory, started };
   const explain = async (error: unknown): Promise<unknown> =>
     error instanceof GoldenRefusal ? error : ((await generations.takenOver(writer)) ?? error);
   return {
     fence: writer.fence,
     base,
+    below,
     generation: registered.next,
-    directory: work.path,
+    directory,
     layerDirectory,
     explain,
     async publish(details, stop) {

@@ -5,7 +5,9 @@ import { withImageLock } from './store/image-lock.ts';
 import { syncFolder, writeWhole } from '../exec/durable.ts';
 import { generationFolder, type ImageLayout, type ImageStore } from './layout.ts';
 import { livePins } from './pins.ts';
+import type { GenerationRecord, Layer } from './record.ts';
 import { readRemarks } from './remarks.ts';
+import { stackOf } from './stack.ts';
 import { generationNumbers, headGeneration, readGeneration, readHead } from './store.ts';
 
 /** Generations that stay for rolling back, the current one among them, unless somebody says otherwise. */
@@ -40,20 +42,28 @@ async function unneeded(layout: ImageLayout, keep: number): Promise<number[]> {
   const head = await headGeneration(layout);
   const pinned = (await readRemarks(layout.kept)).map(({ generation }) => generation);
   const kept = [...all.slice(-Math.max(1, keep)), ...all.filter((one) => one === head || pinned.includes(one))];
-  const needed = await withLayers(layout, kept);
+  const needed = await withLayers(layout, kept, (record) => stackOf(layout, record));
   return all.filter((generation) => !needed.has(generation));
 }
 
+/** A session may have opened the layers of the record before there was a flat one: those stay while it has its pin. */
 async function neededByPins(layout: ImageLayout): Promise<Set<number>> {
   const existing = await generationNumbers(layout);
   const pinned = (await livePins(layout)).map((pin) => pin.generation);
   return withLayers(
     layout,
     pinned.filter((generation) => existing.includes(generation)),
+    ({ layers }) => layers,
   );
 }
 
-async function withLayers(layout: ImageLayout, generations: readonly number[]): Promise<Set<number>> {
+async function withLayers(
+  layout: ImageLayout,
+  generations: readonly number[],
+  layersOf: (record: GenerationRecord) => readonly Layer[],
+): Promise<Set<number>> {
   const records = await Promise.all(generations.map((generation) => readGeneration(layout, generation)));
-  return new Set(records.flatMap((record) => [record.generation, ...record.layers.map((layer) => layer.generation)]));
+  return new Set(
+    records.flatMap((record) => [record.generation, ...layersOf(record).map((layer) => layer.generation)]),
+  );
 }

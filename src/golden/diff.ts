@@ -6,7 +6,8 @@ import { inMergedTree } from '../backends/layers/merged.ts';
 import { check } from '../exec/run.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
-import { contentOf, readGeneration, readHead, readManifest } from './store.ts';
+import { contentOf } from './stack.ts';
+import { readGeneration, readHead, readManifest } from './store.ts';
 
 export interface PackageVersion {
   readonly name: string;

@@ -10,8 +10,18 @@
  * Attributes are in the file system's order: a copy of a layer is verified on the stream that it arrives as.
  */
 import { createHash } from 'node:crypto';
+import { inMergedTree } from '../backends/layers/merged.ts';
 import { asRoot } from '../exec/as-root.ts';
 import { check, CommandFailed, ended, start } from '../exec/run.ts';
+
+const tarArguments = [
+  '--create',
+  '--sort=name',
+  '--numeric-owner',
+  ...['--xattrs', '--xattrs-include=*'],
+  ...['--format=pax', '--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime'],
+  '.',
+];
 
 export interface LayerDigest {
   /** `sha256:` and 64 hex digits. */
@@ -22,7 +32,22 @@ export interface LayerDigest {
 
 /** Reads the whole layer. @throws {CommandFailed} when it cannot be read, or changes meanwhile */
 export async function digestLayer(layer: string, signal: AbortSignal): Promise<LayerDigest> {
-  const argv = [...asRoot(), ...tarArguments(layer)];
+  return digestOutput([...asRoot(), '/bin/tar', `--directory=${layer}`, ...tarArguments], signal);
+}
+
+/**
+ * The same of the tree that layers show together: equal to that of a layer with the same content.
+ * @param mountPoint an existing folder
+ */
+export async function digestMerged(
+  layers: readonly string[],
+  mountPoint: string,
+  signal: AbortSignal,
+): Promise<LayerDigest> {
+  return digestOutput(inMergedTree({ layers }, mountPoint, 'exec /bin/tar "$@"', tarArguments), signal);
+}
+
+async function digestOutput(argv: readonly string[], signal: AbortSignal): Promise<LayerDigest> {
   const child = start(argv, ['ignore', 'pipe', 'pipe'], { signal });
   const hash = createHash('sha256');
   let bytes = 0;
@@ -41,17 +66,4 @@ export async function digestLayer(layer: string, signal: AbortSignal): Promise<L
 /** Removes sockets, which a daemon in the testbed may have left: no process listens on them in a layer. */
 export async function dropSockets(layer: string, signal: AbortSignal): Promise<void> {
   await check([...asRoot(), '/usr/bin/find', layer, '-xdev', '-type', 's', '-delete'], { signal });
-}
-
-function tarArguments(layer: string): string[] {
-  return [
-    '/bin/tar',
-    '--create',
-    `--directory=${layer}`,
-    '--sort=name',
-    '--numeric-owner',
-    ...['--xattrs', '--xattrs-include=*'],
-    ...['--format=pax', '--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime'],
-    '.',
-  ];
 }

@@ -7,7 +7,7 @@ import { check } from '../exec/run.ts';
 import { UsageError } from '../protocol/errors.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import { pinGeneration } from './pins.ts';
-import { contentOf } from './store.ts';
+import { contentOf } from './stack.ts';
 import type { GenerationRecord } from './record.ts';
 
 /** By the end of the file's name, as tar itself would choose. */

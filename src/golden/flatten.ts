@@ -1,6 +1,7 @@
 /**
  * A stack of layers as one: copied out of an overlay mount of them, so that overlayfs itself says what the merged tree is.
- * The mount lives in a mount namespace of its own and goes with it, whatever is killed. The copy has no overlay marks.
+ * The mount lives in a mount namespace of its own and goes with it, whatever is killed; the copying ends with us.
+ * The copy has no overlay marks.
  */
 import { mkdir } from 'node:fs/promises';
 import { inMergedTree } from '../backends/layers/merged.ts';
@@ -23,5 +24,6 @@ export async function flatten(
 ): Promise<void> {
   await mkdir(mountPoint);
   await mkdir(into, { mode: 0o755 });
-  await check(inMergedTree({ layers }, mountPoint, 'cp --archive . "$1/"', [into]), { signal });
+  const copy = 'exec setpriv --pdeathsig KILL cp --archive . "$1/"';
+  await check(inMergedTree({ layers }, mountPoint, copy, [into]), { signal });
 }

@@ -10,8 +10,10 @@ import { layoutOf } from './layout.ts';
 import { versionIn } from './manifest.ts';
 import { refOf, type GenerationRecord } from './record.ts';
 import type { ImageSourceOptions } from './source.ts';
-import { contentOf, readHead, unknownImage } from './store.ts';
+import { foldersOf } from './stack.ts';
+import { readHead, unknownImage } from './store.ts';
 import { directoryStore } from './store/directory-store.ts';
+import { together } from './together.ts';
 import { manifestInside, sourcesInside, verifyInside } from './verify.ts';
 import { withDispose } from './with-dispose.ts';
 
@@ -25,7 +27,7 @@ export async function openGoldenTestbed(options: ImageSourceOptions, signal: Abo
     const candidate = held.add(await beginWrite(store, image, { fence: lease.fence, by: who.by }, signal));
     const { base } = candidate;
     if (base === undefined) throw await unknownImage(store, image);
-    const content = contentOf(layoutOf(store, image), base);
+    const content = { layers: foldersOf(layoutOf(store, image), candidate.below), digest: base.digest };
     const kept = { sessionId, keepChangesIn: candidate.layerDirectory };
     const testbed = held.add(await backend.open(content, kept, AbortSignal.any([signal, lease.signal])));
     options.onOpened?.(refOf(base));
@@ -83,9 +85,12 @@ async function commit(write: GoldenWrite, signal: AbortSignal): Promise<void> {
 
 async function verifyAndPublish(write: GoldenWrite, signal: AbortSignal): Promise<GenerationRecord> {
   const { options, candidate, base, content, testbed } = write;
-  const manifest = (write.manifest = await manifestInside(testbed.auxverb, signal));
-  const verified = await verifyInside(testbed.auxverb, signal);
-  const sources = await sourcesInside(testbed.auxverb, signal);
+  // together: all of them only look; the manifest first of all, which is kept if the others refuse
+  const [manifest, verified, sources] = await together([
+    manifestInside(testbed.auxverb, signal).then((found) => (write.manifest = found)),
+    verifyInside(testbed.auxverb, signal),
+    sourcesInside(testbed.auxverb, signal),
+  ]);
   if (testbed.capture === undefined)
     throw new GoldenRefusal('commit-failed', `${options.backend.name} keeps no changes`);
   await testbed.capture(signal);

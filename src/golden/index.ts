@@ -12,6 +12,7 @@ export type { ImageStore } from './layout.ts';
 export { diffGenerations, type GenerationDiff, type PackageDiff } from './diff.ts';
 export { driftOf, type Drift } from './drift.ts';
 export { exportImage } from './export.ts';
+export { flattenCurrent, isDeep, type Flattened } from './flatten-current.ts';
 export { freshnessOf, type Freshness } from './freshness.ts';
 export { importImage, type ImportRequest } from './import.ts';
 export { bothLeases } from './both-leases.ts';

@@ -1,5 +1,6 @@
 /** What makes a new generation worth having: packages, what is on hold or came automatically, and package lists. */
 import type { Argv } from '../protocol/testbed.ts';
+import { together } from './together.ts';
 import { manifestInside, outputOf } from './verify.ts';
 
 export interface InsideState {
@@ -10,7 +11,6 @@ export interface InsideState {
 }
 
 export async function insideState(auxverb: Argv, signal: AbortSignal): Promise<InsideState> {
-  const manifest = await manifestInside(auxverb, signal);
   // partial/ and lock are apt's own; the order of find is not. apt takes an index only if it is the one that its Release
   // file names by hash, so these files are read, and not the hundred megabytes of indexes
   const script = [
@@ -20,6 +20,9 @@ export async function insideState(auxverb: Argv, signal: AbortSignal): Promise<I
     'if test -e extended_states; then sha256sum extended_states; fi',
     '/usr/bin/dpkg --get-selections',
   ].join(' && ');
-  const lists = await outputOf(auxverb, ['/bin/sh', '-c', script], signal);
+  const [manifest, lists] = await together([
+    manifestInside(auxverb, signal),
+    outputOf(auxverb, ['/bin/sh', '-c', script], signal),
+  ]);
   return { manifest, everything: `${manifest}\n${lists}` };
 }

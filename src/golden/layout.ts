@@ -2,10 +2,12 @@
  * Where an image keeps what, under `images/<name>/` of the state folder:
  *
  *     generations/3/{record.json, manifest.tsv, layer/}   immutable once published
+ *     generations/3/flat/{record.json, layer/}            the whole of it in one layer, made later (stack.ts)
  *     head -> generations/3                               what the next session opens
  *     claim.json                                          the highest fence that may publish
  *     pins/<session>.json                                 who uses which generation
  *     work/<fence>-<process>/                             a candidate, private to its writer
+ *     flattening/<uuid>/                                  a flat layer in the making
  *     looked.json                                         what the last updates found
  *     kept.json                                           generations that people keep
  *     quarantined.json                                    generations that turned out bad
@@ -13,6 +15,7 @@
  *     collecting.json                                     generations that a collection is about to remove
  *     lock                                                flock(2) file, held for milliseconds
  *     write.lock, writer.json, waiting/<id>.json          who writes, and who waits to (local-lease.ts)
+ *     flatten.lock                                        who flattens
  *
  * The store belongs to one host: pins and claims name processes of it. What publishes is in store/.
  */
@@ -32,6 +35,7 @@ export interface ImageLayout {
   readonly claim: string;
   readonly pins: string;
   readonly work: string;
+  readonly flattening: string;
   readonly looked: string;
   readonly kept: string;
   readonly quarantined: string;
@@ -45,6 +49,8 @@ export interface ImageLayout {
   readonly writer: string;
   /** Who waits for it. */
   readonly waiting: string;
+  /** Held by whoever flattens (flatten-current.ts). */
+  readonly flattenLock: string;
 }
 
 /** @throws {UsageError} when the name is not an image name: it becomes a path */
@@ -62,6 +68,7 @@ export function layoutOf(store: ImageStore, image: string): ImageLayout {
     claim: at('claim.json'),
     pins: at('pins'),
     work: at('work'),
+    flattening: at('flattening'),
     looked: at('looked.json'),
     kept: at('kept.json'),
     quarantined: at('quarantined.json'),
@@ -71,6 +78,7 @@ export function layoutOf(store: ImageStore, image: string): ImageLayout {
     writeLock: at('write.lock'),
     writer: at('writer.json'),
     waiting: at('waiting'),
+    flattenLock: at('flatten.lock'),
   };
 }
 
@@ -78,6 +86,7 @@ export function generationFolder(layout: ImageLayout, generation: number): strin
   return path.join(layout.generations, String(generation));
 }
 
-export function layerFolder(layout: ImageLayout, generation: number): string {
-  return path.join(generationFolder(layout, generation), 'layer');
+/** Holds a flat equivalent of the generation, where there is one. */
+export function flatFolder(layout: ImageLayout, generation: number): string {
+  return path.join(generationFolder(layout, generation), 'flat');
 }

@@ -15,7 +15,8 @@ import { withImageLock } from './store/image-lock.ts';
 import { isMissing, readJson, writeWhole } from '../exec/durable.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
-import { contentOf, entries, headGeneration, imageNames, readGeneration, unknownImage } from './store.ts';
+import { contentOf, stackOf } from './stack.ts';
+import { entries, headGeneration, imageNames, readGeneration, unknownImage } from './store.ts';
 
 const pinSchema = z.object({
   v: z.literal(1),
@@ -54,7 +55,7 @@ export async function pinGeneration(store: ImageStore, image: string, request: P
     try {
       const marked = await readJson(layout.collecting, marksSchema);
       const record = await readGeneration(layout, generation);
-      if (marked === undefined || !needs(record, marked.generations)) {
+      if (marked === undefined || !needs(layout, record, marked.generations)) {
         return { record, content: contentOf(layout, record), [Symbol.asyncDispose]: release };
       }
       await release();
@@ -103,9 +104,9 @@ export async function reapPins(store: ImageStore): Promise<void> {
   for (const image of await imageNames(store)) await livePins(layoutOf(store, image));
 }
 
-/** Whether a generation cannot be without one of these: itself or one of its layers. */
-export function needs(record: GenerationRecord, generations: readonly number[]): boolean {
-  return [record, ...record.layers].some(({ generation }) => generations.includes(generation));
+/** Whether a session that opens a generation now cannot be without one of these: itself or one of its layers. */
+export function needs(layout: ImageLayout, record: GenerationRecord, generations: readonly number[]): boolean {
+  return [record, ...stackOf(layout, record)].some(({ generation }) => generations.includes(generation));
 }
 
 async function readHeadNumber(store: ImageStore, layout: ImageLayout): Promise<number> {

@@ -8,7 +8,7 @@ import { check } from '../exec/run.ts';
 import { discard } from '../exec/trash.ts';
 import { digestLayer, dropSockets } from './digest.ts';
 import { flatten, maxLayers } from './flatten.ts';
-import { layerFolder, type ImageLayout, type ImageStore } from './layout.ts';
+import type { ImageLayout, ImageStore } from './layout.ts';
 import { forgetFailure } from './looked.ts';
 import { packageCount } from './manifest.ts';
 import {
@@ -19,6 +19,7 @@ import {
   type Recipe,
   type Strategy,
 } from './record.ts';
+import { foldersOf } from './stack.ts';
 import type { GenerationStore, Registered, Writer } from './store/generation-store.ts';
 
 /** What the writer knows about the new generation. */
@@ -42,6 +43,7 @@ export interface Write {
   readonly generations: GenerationStore;
   readonly registered: Registered;
   readonly base: GenerationRecord | undefined;
+  readonly below: readonly Layer[];
   readonly directory: string;
   readonly layerDirectory: string;
   /** Milliseconds since the epoch. */
@@ -67,17 +69,20 @@ export async function publish(write: Write, details: PublishDetails, signal: Abo
   return record;
 }
 
-/** The layer to publish and those below it: the whole stack in one, where it would become too deep. */
+/**
+ * The layer to publish and those below it: the whole stack in one, where it would become too deep. It rarely does: it is
+ * flattened aside before that (flatten-current.ts), if anybody is there to do it.
+ */
 async function finalLayer(
   write: Write,
   details: PublishDetails,
   signal: AbortSignal,
 ): Promise<{ layer: string; below: readonly Layer[] }> {
-  const { base, directory, layerDirectory, layout, store } = write;
-  if (details.strategy !== 'upgrade' || base === undefined) return { layer: layerDirectory, below: [] };
-  if (base.layers.length < maxLayers) return { layer: layerDirectory, below: base.layers };
+  const { below, directory, layerDirectory, layout, store } = write;
+  if (details.strategy !== 'upgrade') return { layer: layerDirectory, below: [] };
+  if (below.length < maxLayers) return { layer: layerDirectory, below };
   const into = path.join(directory, 'flat');
-  const stack = [...base.layers.map(({ generation }) => layerFolder(layout, generation)), layerDirectory];
+  const stack = [...foldersOf(layout, below), layerDirectory];
   await flatten(stack, path.join(directory, 'merged'), into, signal);
   await discard(layerDirectory, store.trash);
   return { layer: into, below: [] };

@@ -20,13 +20,15 @@ export const recipeSchema = z.object({
 });
 export type Recipe = z.infer<typeof recipeSchema>;
 
-/** One layer: `generations/<generation>/layer`. */
+/** One layer: `generations/<generation>/layer`; a flat one is `generations/<generation>/flat/layer`. */
 const layerSchema = z.object({
   generation: number,
   /** `sha256:` of the layer's tar stream (digest.ts). */
   digest: z.string(),
   /** Length of that stream. */
   bytes: z.number().int().nonnegative(),
+  /** It is the whole of that generation, not only what it changed (stack.ts). */
+  flat: z.literal(true).optional(),
 });
 export type Layer = z.infer<typeof layerSchema>;
 
@@ -40,9 +42,9 @@ export const recordSchema = z.object({
   generation: number,
   /** The generation that was current when this one was begun; null for an image's first. */
   parent: number.nullable(),
-  /** The root file system, lowest first; the first is whole, the others are overlayfs upper layers. */
+  /** The root file system as it was published, lowest first; the first is whole, the others are overlayfs upper layers. */
   layers: z.array(layerSchema).min(1),
-  /** {@link digestOfLayers}. */
+  /** {@link digestOfLayers}; it stays, however the layers are stacked later (stack.ts). */
   digest: z.string(),
   strategy: strategySchema,
   recipe: recipeSchema,

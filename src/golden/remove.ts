@@ -4,6 +4,7 @@ import { UsageError } from '../protocol/errors.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import type { WriteLease } from './fence-source.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
+import { isFlattening } from './flatten-current.ts';
 import { localLeases } from './local-lease.ts';
 import { livePins } from './pins.ts';
 import { readRemarks } from './remarks.ts';
@@ -23,7 +24,7 @@ export async function removeImage(
     store,
     image,
     async (layout) => {
-      const users = (await livePins(layout)).map(({ what }) => what);
+      const users = (await livePins(layout)).filter((pin) => !isFlattening(pin)).map(({ what }) => what);
       if (users.length > 0) throw new UsageError(image, `${image} is in use: ${[...new Set(users)].join(', ')}`);
       // in one step; whoever waits for a lock in it meanwhile finds no image any more
       await discard(layout.root, store.trash);

@@ -1,5 +1,6 @@
 /** What people ask about images: the data of `image ls` and `image show`. Plain JSON. */
 import { isAlive } from '../exec/process-identity.ts';
+import { isFlattening } from './flatten-current.ts';
 import { readClaim } from './store/claim.ts';
 import { lastLook } from './freshness.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
@@ -8,6 +9,7 @@ import { readLooked, type Looked } from './looked.ts';
 import { livePins, type Pin } from './pins.ts';
 import type { GenerationRecord } from './record.ts';
 import { readRemarks, type Remark } from './remarks.ts';
+import { readFlat } from './stack.ts';
 import { entries, generationNumbers, imageNames, readGeneration, readHead } from './store.ts';
 
 export interface ImageSummary {
@@ -70,7 +72,10 @@ async function summaryOf(store: ImageStore, image: string): Promise<ImageSummary
   const layout = layoutOf(store, image);
   const head = await readHead(store, image);
   const records = await publishedRecords(layout, head);
-  const own = records.map((record) => record.layers.at(-1)?.bytes ?? 0);
+  const own = records.flatMap(({ generation, layers }) => [
+    layers.at(-1)?.bytes ?? 0,
+    readFlat(layout, generation)?.layer.bytes ?? 0,
+  ]);
   const looked = await readLooked(layout);
   const writer = await currentWriter(layout);
   return {
@@ -79,7 +84,7 @@ async function summaryOf(store: ImageStore, image: string): Promise<ImageSummary
     age: Math.max(0, Math.round((Date.now() - lastLook(head, looked)) / 1000)),
     generations: records.length,
     bytes: own.reduce((sum, bytes) => sum + bytes, 0),
-    sessions: (await livePins(layout)).filter((pin) => !pin.session.startsWith('write-')).length,
+    sessions: (await livePins(layout)).filter((pin) => !pin.session.startsWith('write-') && !isFlattening(pin)).length,
     ...(writer === undefined ? {} : { writer }),
     looked,
   };

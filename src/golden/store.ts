@@ -1,11 +1,10 @@
 /** Reading the store: which images and generations there are. Needs no lock: what is published never changes. */
 import { readdir, readlink } from 'node:fs/promises';
 import path from 'node:path';
-import type { Content } from '../backends/backend.ts';
 import { UsageError } from '../protocol/errors.ts';
 import { imageNameSchema, type ImageName } from '../protocol/image.ts';
 import { isMissing, readJson, readText } from '../exec/durable.ts';
-import { generationFolder, layerFolder, layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
+import { generationFolder, layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import { recordSchema, type GenerationRecord } from './record.ts';
 
 /** Names of the images that have a current generation, sorted. */
@@ -64,12 +63,6 @@ export async function readManifest(layout: ImageLayout, generation: number): Pro
 export async function generationNumbers(layout: ImageLayout): Promise<number[]> {
   const names = (await entries(layout.generations)).filter((name) => /^[1-9]\d*$/.test(name));
   return names.map(Number).toSorted((one, other) => one - other);
-}
-
-/** What a backend opens. */
-export function contentOf(layout: ImageLayout, record: GenerationRecord): Content {
-  const layers = record.layers.map((layer) => layerFolder(layout, layer.generation));
-  return { layers, digest: record.digest };
 }
 
 export async function unknownImage(store: ImageStore, image: string): Promise<UsageError> {

@@ -10,7 +10,7 @@ import { layoutOf, type ImageStore } from './layout.ts';
 import { insideState } from './inside-state.ts';
 import { packageChanges, type PackageChanges } from './manifest.ts';
 import { headGeneration, readHead } from './store.ts';
-import { updateSteps, type UpdateStep } from './update-steps.ts';
+import { joinSteps, updateSteps, type UpdateStep } from './update-steps.ts';
 import { manifestInside, runInside } from './verify.ts';
 
 /** What an update needs of a client session (src/protocol/adt-virt). */
@@ -95,7 +95,7 @@ async function work(
 ): Promise<Ending> {
   const auxverb = await session.executeCommand();
   const before = await insideState(auxverb, signal);
-  for (const { name, argv } of steps) {
+  for (const { name, argv } of joinSteps(steps, before.manifest)) {
     log(`\ngoldbed: ${name}\n`);
     const output = (chunk: Buffer): void => log(chunk.toString());
     const { code, stdout, stderr } = await times.measure(name, () => runInside(auxverb, argv, signal, output));

@@ -1,7 +1,8 @@
-/** Is a generation on disk still what its record says? Reads all of its layers. */
+/** Is a generation on disk still what its record says? Reads all of the layers that sessions open. */
 import { digestLayer } from './digest.ts';
-import { layerFolder, layoutOf, type ImageStore } from './layout.ts';
+import { layoutOf, type ImageStore } from './layout.ts';
 import { digestOfLayers } from './record.ts';
+import { foldersOf, stackOf } from './stack.ts';
 import { headGeneration, readGeneration, unknownImage } from './store.ts';
 
 export interface Verdict {
@@ -23,8 +24,9 @@ export async function verifyGeneration(
   if (asked === undefined) throw await unknownImage(store, image);
   const record = await readGeneration(layout, asked);
   const damaged: number[] = [];
-  for (const layer of record.layers) {
-    const { digest } = await digestLayer(layerFolder(layout, layer.generation), signal);
+  for (const layer of stackOf(layout, record)) {
+    const [folder = ''] = foldersOf(layout, [layer]);
+    const { digest } = await digestLayer(folder, signal);
     if (digest !== layer.digest) damaged.push(layer.generation);
   }
   if (digestOfLayers(record.layers) !== record.digest) damaged.push(record.generation);

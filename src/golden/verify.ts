@@ -3,14 +3,18 @@ import { run, type Finished } from '../exec/run.ts';
 import { TestbedError } from '../protocol/errors.ts';
 import { GoldenRefusal, type Argv } from '../protocol/testbed.ts';
 import { manifestArguments, manifestOf } from './manifest.ts';
+import { together } from './together.ts';
 
 export const noAptCheck = 'apt-get check: not run (no apt in it)';
 
 /** @returns the names of the checks @throws {GoldenRefusal} `commit-failed` naming the first that failed, and why */
 export async function verifyInside(auxverb: Argv, signal: AbortSignal): Promise<string[]> {
-  const audit = await runInside(auxverb, ['/usr/bin/dpkg', '--audit'], signal);
+  // together: neither changes what the other reads
+  const [audit, check] = await together([
+    runInside(auxverb, ['/usr/bin/dpkg', '--audit'], signal),
+    runInside(auxverb, ['/usr/bin/apt-get', 'check'], signal),
+  ]);
   if (audit.code !== 0 || audit.stdout.trim() !== '') throw failed('dpkg --audit', audit);
-  const check = await runInside(auxverb, ['/usr/bin/apt-get', 'check'], signal);
   if (check.code !== 0) {
     const { code: missing } = await runInside(auxverb, ['/usr/bin/test', '!', '-e', '/usr/bin/apt-get'], signal);
     if (missing === 0) return ['dpkg --audit', noAptCheck];

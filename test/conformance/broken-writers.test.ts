@@ -19,7 +19,7 @@ import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { testCache } from './fixtures/base-image.ts';
 import { dice, faults } from './fixtures/dice.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
-import { Goldbed, goldbedWithImage, smallImage, virtProgram } from './fixtures/goldbed.ts';
+import { Goldbed, goldbedWithImage, smallImage, wholeLayer, virtProgram } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { Wire, type ServerUnderTest } from './vectors/describe-virt-server.ts';
 
@@ -34,14 +34,7 @@ let daemon: DockerDaemon | undefined;
 beforeAll(async () => {
   const { state } = await goldbedWithImage(smallImage);
   root = await mkdtemp(path.join(testCache(), 'broken-'));
-  const source = path.join(state, 'images', smallImage.name, 'generations');
-  const { layers } = await readHead(stateAt(state), smallImage.name);
-  const made = await new Goldbed(root).run(
-    'image',
-    'import',
-    image,
-    path.join(source, String(layers[0]?.generation), 'layer'),
-  );
+  const made = await new Goldbed(root).run('image', 'import', image, await wholeLayer(state, smallImage.name));
   expect(made.code, made.stderr).toBe(0);
   if (dockerUnavailable() === undefined) daemon = await startDockerDaemon();
 });

@@ -13,10 +13,9 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { overlayBackend } from '../../src/backends/overlay/index.ts';
 import { stateAt } from '../../src/config/state.ts';
 import { isExecutable } from '../../src/exec/executable.ts';
-import { readHead } from '../../src/golden/store.ts';
 import { testCache } from './fixtures/base-image.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
-import { Goldbed, goldbedWithImage, smallImage, testImage } from './fixtures/goldbed.ts';
+import { Goldbed, goldbedWithImage, smallImage, wholeLayer, testImage } from './fixtures/goldbed.ts';
 import { leftovers, logSays } from './fixtures/left-behind.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { writeToy } from './fixtures/toy-package.ts';
@@ -130,15 +129,7 @@ describeWith('overlay', unavailable, 'cancelling all of', () => {
 });
 
 async function importStuck(goldbed: Goldbed): Promise<void> {
-  const [layer] = (await readHead(stateAt(goldbed.state), smallImage.name)).layers;
-  const original = path.join(
-    goldbed.state,
-    'images',
-    smallImage.name,
-    'generations',
-    String(layer?.generation),
-    'layer',
-  );
+  const original = await wholeLayer(goldbed.state, smallImage.name);
   const tree = await mkdtemp(path.join(testCache(), 'stuck-'));
   try {
     execFileSync('cp', ['--archive', `${original}/.`, tree]);

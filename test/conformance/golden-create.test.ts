@@ -14,7 +14,7 @@ import { createImage, type CreateRequest } from '../../src/golden/create.ts';
 import type { CreateTools } from '../../src/golden/new-generation.ts';
 import { imageSource, localLeases, showImage, updateImage, verifyGeneration } from '../../src/golden/index.ts';
 import type { FenceSource } from '../../src/golden/fence-source.ts';
-import { layerFolder, layoutOf } from '../../src/golden/layout.ts';
+import { generationFolder, layoutOf } from '../../src/golden/layout.ts';
 import type { GenerationRecord } from '../../src/golden/record.ts';
 import { imageNames, readHead } from '../../src/golden/store.ts';
 import { Session, startInProcess } from '../../src/protocol/adt-virt/index.ts';
@@ -90,7 +90,7 @@ describeWith('overlay', unavailable, 'golden images', () => {
   });
 
   test('it says nothing of the host, and has what a testbed needs', () => {
-    const root = layerFolder(layoutOf(state, 'base'), 1);
+    const root = path.join(generationFolder(layoutOf(state, 'base'), 1), 'layer');
     const text = (name: string): string => readFileSync(path.join(root, name), 'utf8');
     expect([text('etc/resolv.conf'), text('etc/hostname')]).toEqual(['', 'localhost\n']);
     expect(readdirSync(path.join(root, 'dev'))).toEqual(['pts', 'shm']);

@@ -8,7 +8,7 @@ import { stateAt } from '../../src/config/state.ts';
 import { run } from '../../src/exec/run.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { testCache } from './fixtures/base-image.ts';
-import { goldbedWithImage, smallImage, virtProgram, type Goldbed, type Ran } from './fixtures/goldbed.ts';
+import { goldbedWithImage, smallImage, virtProgram, wholeLayer, type Goldbed, type Ran } from './fixtures/goldbed.ts';
 import { ordinaryUser, ordinaryUserUnavailable } from './fixtures/ordinary-user.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { Wire, type ServerUnderTest } from './vectors/describe-virt-server.ts';
@@ -94,11 +94,7 @@ describeWith('overlay', unavailable, 'image commands', () => {
   });
 
   test('diff, history, rollback, verify, gc: the life of an image', async () => {
-    await ok(
-      'import',
-      copy,
-      path.join(goldbed.state, 'images', smallImage.name, 'generations', await head(smallImage.name), 'layer'),
-    );
+    await ok('import', copy, await wholeLayer(goldbed.state, smallImage.name));
     await inSession(
       server(copy),
       ['open-golden', 'commit-golden'],
@@ -141,11 +137,7 @@ describeWith('overlay', unavailable, 'image commands', () => {
   });
 
   test('an image in use is not removed; bad words are one line', async () => {
-    await ok(
-      'import',
-      copy,
-      path.join(goldbed.state, 'images', smallImage.name, 'generations', await head(smallImage.name), 'layer'),
-    );
+    await ok('import', copy, await wholeLayer(goldbed.state, smallImage.name));
     const reader = new Wire(server(copy));
     expect(await reader.ask('open')).toMatch(/^ok /);
     const refused = await image('rm', copy);
@@ -168,16 +160,6 @@ describeWith('overlay', unavailable, 'image commands', () => {
       expect(ran.stderr.trim().split('\n').at(-1)).toContain(complaint);
     }
   });
-
-  async function head(name: string): Promise<string> {
-    // one layer only: flattened by a round trip would be another test
-    const { image: shown } = JSON.parse(await ok('show', name, '--json')) as {
-      image: { all: { record: { generation: number; layers: unknown[] } }[] };
-    };
-    const whole = shown.all.find(({ record }) => record.layers.length === 1);
-    if (whole === undefined) throw new Error(`${name} has no generation of one layer`);
-    return String(whole.record.generation);
-  }
 
   async function suite(): Promise<string> {
     const { image: shown } = JSON.parse(await ok('show', smallImage.name, '--json')) as {

@@ -6,10 +6,8 @@ import { beforeAll, expect, test } from 'vitest';
 import { nativeBackends } from '../../src/backends/index.ts';
 import { stateAt } from '../../src/config/state.ts';
 import { run } from '../../src/exec/run.ts';
-import { layerFolder, layoutOf } from '../../src/golden/layout.ts';
-import { readHead } from '../../src/golden/store.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
-import { goldbedWithImage, smallImage, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
+import { goldbedWithImage, smallImage, wholeLayer, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { describeGoldenServer } from './vectors/describe-golden-server.ts';
 import { describeVirtServer, Wire, type ServerUnderTest } from './vectors/describe-virt-server.ts';
@@ -35,12 +33,6 @@ describeWith('schroot', await backendOf('/nonexistent')?.unavailable(), 'schroot
     mounts: (await readFile('/proc/self/mountinfo', 'utf8')).split('\n').filter((line) => line.includes('schroot')),
     folders: readdirSync(path.join(goldbed.state, 'sessions')).filter((name) => name.startsWith('schroot-')),
   });
-  /** The image's lowest layer, a whole root. */
-  const wholeLayer = async (): Promise<string> => {
-    const state = stateAt(goldbed.state);
-    const { layers } = await readHead(state, smallImage.name);
-    return layerFolder(layoutOf(state, smallImage.name), layers[0]?.generation ?? 0);
-  };
   const nothing = { sessions: [], definitions: [], mounts: [], folders: [] };
 
   describeVirtServer('goldbed-virt schroot', server, true);
@@ -78,7 +70,7 @@ describeWith('schroot', await backendOf('/nonexistent')?.unavailable(), 'schroot
 
   test('a chroot of the administrator’s is opened as it is, and announces no golden image', async () => {
     const definition = '/etc/schroot/chroot.d/goldbed-admin-test';
-    const root = await wholeLayer();
+    const root = await wholeLayer(goldbed.state, smallImage.name);
     const lines = [
       '[goldbed-admin-test]',
       'type=directory',
@@ -107,7 +99,7 @@ describeWith('schroot', await backendOf('/nonexistent')?.unavailable(), 'schroot
     await wire.ask('open');
     const auxverb = decodeArgv((await wire.ask('print-execute-command')).slice(3));
     const { stdout } = await run([...auxverb, '/bin/cat', '/etc/passwd', '/etc/resolv.conf']);
-    const own = await readFile(path.join(await wholeLayer(), 'etc/passwd'), 'utf8');
+    const own = await readFile(path.join(await wholeLayer(goldbed.state, smallImage.name), 'etc/passwd'), 'utf8');
     expect(stdout).toBe(`${own}${await readFile('/etc/resolv.conf', 'utf8')}`);
     expect(await wire.quit()).toBe(0);
   });

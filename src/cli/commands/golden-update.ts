@@ -21,6 +21,7 @@ import { exitCodes, UnavailableError, UsageError } from '../../protocol/errors.t
 import type { GenerationRef } from '../../protocol/image.ts';
 import type { TestbedSource } from '../../protocol/testbed.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
+import { flattenLater } from '../flattening.ts';
 import { commandLeases } from '../leases.ts';
 import { json, out, progress } from '../print.ts';
 import { configWith, serverLines } from '../sbuild-config.ts';
@@ -76,8 +77,10 @@ async function update(context: Context, image: string, words: readonly string[],
     channel.terminate();
     await channel.exited;
     const verdict = code === 0 ? await session.publish(stop.signal) : await refused(session, code, stop.signal);
-    if (published !== undefined)
+    if (published !== undefined) {
       await collect(state, image, { keep: keepFor(settings.images, image), signal: stop.signal });
+      await flattenLater(context, [image]);
+    }
     return { code, verdict, published };
   } finally {
     await listener[Symbol.asyncDispose]();

@@ -8,6 +8,7 @@ import { makeContext, openRedis, type Context, type GlobalFlags } from '../conte
 import { hasRedis, leasesOf, type KnownLease } from '../leases.ts';
 import { age, ahead, json, out, progress, size, table } from '../print.ts';
 import { changeCommands } from './image-change.ts';
+import { flattenCommand } from './image-flatten.ts';
 import { lookCommands } from './image-look.ts';
 import { quarantineCommand } from './image-quarantine.ts';
 import { scheduleCommand } from './image-schedule.ts';
@@ -60,6 +61,7 @@ export function imageCommand(exit: (code: number) => void, update: Command): Com
     show,
     ...lookCommands(exit),
     ...changeCommands(),
+    flattenCommand(exit),
     quarantineCommand(),
     scheduleCommand(),
   ])

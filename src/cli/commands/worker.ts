@@ -49,7 +49,7 @@ interface Options {
 }
 
 async function runMain(context: Context, { capacity, log }: Options, signals: Signals): Promise<number> {
-  const worker = await startWorker(context, { capacity, log, main: identityOf() });
+  const worker = await startWorker(context, { capacity, log, resident: true, main: identityOf() });
   const folder = journalFolder(context.state, worker.incarnation);
   const successors = new Successors({
     incarnation: worker.incarnation,
@@ -74,7 +74,7 @@ async function runSuccessor(
   signals: Signals,
 ): Promise<number> {
   const say = (said: Said): void => void (process.connected && process.send?.(said));
-  const worker = await startWorker(context, { capacity, log, succeeds, onPassed: () => say('passed') });
+  const worker = await startWorker(context, { capacity, log, resident: true, succeeds, onPassed: () => say('passed') });
   say('in charge');
   signals.obeyWith({
     stop: (how) => worker.stop(how),

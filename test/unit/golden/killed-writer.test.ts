@@ -7,7 +7,8 @@ import { emptyTrash } from '../../../src/exec/trash.ts';
 import { layoutOf } from '../../../src/golden/layout.ts';
 import type { WriteStep } from '../../../src/golden/store/generation-store.ts';
 import { showImage } from '../../../src/golden/show.ts';
-import { contentOf, readHead } from '../../../src/golden/store.ts';
+import { contentOf } from '../../../src/golden/stack.ts';
+import { readHead } from '../../../src/golden/store.ts';
 import { verifyGeneration } from '../../../src/golden/verify-generation.ts';
 import { never, publishFiles, temporaryState } from './fixtures/images.ts';
 

@@ -5,7 +5,7 @@ import { GoldenRefusal, type Argv } from '../../../src/protocol/testbed.ts';
 import { outcomeSchema } from '../../../src/protocol/outcome.ts';
 import { listImages } from '../../../src/golden/show.ts';
 import { updateImage, type GoldenSession, type UpdateRequest } from '../../../src/golden/update.ts';
-import { updateSteps } from '../../../src/golden/update-steps.ts';
+import { joinSteps, updateSteps } from '../../../src/golden/update-steps.ts';
 import { never, publishFiles, temporaryState, type TemporaryState } from './fixtures/images.ts';
 
 /** A session that keeps a diary; its commit publishes, or does what the test says. */
@@ -41,6 +41,15 @@ test("the letters are sbuild-update's, in a fixed order whatever the order given
   for (const wrong of ['ux', '']) expect(() => updateSteps(wrong)).toThrow(/unknown update step/);
 });
 
+test('what one command can do of another’s work it does, and says so; a kernel is left to autoremove itself', () => {
+  const names = (letters: string, manifest = ''): string[] =>
+    joinSteps(updateSteps(letters), manifest).map((step) => step.name);
+  expect(names('udcar')).toEqual(['update', 'dist-upgrade, autoremove', 'clean, autoclean']);
+  expect(names('ugar')).toEqual(['update', 'upgrade', 'autoclean', 'autoremove']);
+  expect(names('dc')).toEqual(['dist-upgrade', 'clean']);
+  expect(names('dr', 'apt\t1\tamd64\nlinux-image-amd64\t6.1\tamd64\n')).toEqual(['dist-upgrade', 'autoremove']);
+});
+
 test('an upgrade that changes packages is published, with what changed and how long it took', async () => {
   await using state = await temporaryState();
   await publishFiles(state, 'sid', {});
@@ -59,17 +68,17 @@ test('an upgrade that changes packages is published, with what changed and how l
   expect(outcomeSchema.shape.result.parse(updated.result)).toEqual(updated.result);
   expect(updated.steps.map((step) => step.name)).toEqual([
     'opened',
-    ...['update', 'dist-upgrade', 'autoclean', 'autoremove', 'clean'],
+    ...['update', 'dist-upgrade, autoremove', 'clean, autoclean'],
     'committed',
   ]);
   expect(diary).toEqual(['open-golden', 'commit-golden']);
-  expect(log.join('')).toContain('\ngoldbed: dist-upgrade\noutput of dist-upgrade\n');
+  expect(log.join('')).toContain('\ngoldbed: dist-upgrade, autoremove\noutput of dist-upgrade\n');
   const commands = (await calls()).split('\n');
   expect(commands[0]).toMatch(
     /^DEBIAN_FRONTEND=noninteractive \/usr\/bin\/apt-get .*Error-Mode=any -o pkgCacheFile::Generate=false update$/,
   );
-  expect(commands[1]).toMatch(/ -uy -o Dpkg::Options::=--force-confold dist-upgrade$/);
-  expect(commands[4]).toMatch(/ -y -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= clean$/);
+  expect(commands[1]).toMatch(/ -uy -o Dpkg::Options::=--force-confold --auto-remove dist-upgrade$/);
+  expect(commands[2]).toMatch(/ -y -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= clean$/);
 });
 
 test('new package lists alone are worth publishing', async () => {
@@ -96,21 +105,30 @@ test('any failing step discards everything, names itself and the reason, and is 
   await using state = await temporaryState();
   await publishFiles(state, 'sid', {});
   const { session, diary, onStep } = await sessionOn(state);
-  await onStep('autoremove', 'echo "installed\tnew\t1\tall" >>packages; echo "E: held packages" >&2; exit 100');
+  await onStep('dist-upgrade', 'echo "installed\tnew\t1\tall" >>packages; echo "E: held packages" >&2; exit 100');
   const { result, steps } = await updateImage(request(state, session), never);
   expect(result).toMatchObject({
     status: 'failed',
     exitCode: 1,
     after: 1,
-    reason: 'autoremove: exit 100: E: held packages',
+    reason: 'dist-upgrade, autoremove: exit 100: E: held packages',
   });
-  expect(steps.at(-1)?.name).toBe('autoremove');
+  expect(steps.at(-1)?.name).toBe('dist-upgrade, autoremove');
   expect(diary).toEqual(['open-golden', 'close']);
-  const failed = { step: 'autoremove', reason: 'exit 100: E: held packages', by: 'nightly' };
+  const failed = { step: 'dist-upgrade, autoremove', reason: 'exit 100: E: held packages', by: 'nightly' };
   expect((await listImages(state))[0]?.looked.failed).toMatchObject(failed);
-  await onStep('autoremove', '');
+  await onStep('dist-upgrade', '');
   expect((await updateImage(request(state, session), never)).result.status).toBe('unchanged');
   expect((await listImages(state))[0]?.looked.failed).toBeUndefined();
+});
+
+test('a step that was asked for alone fails by its own name', async () => {
+  await using state = await temporaryState();
+  await publishFiles(state, 'sid', {});
+  const { session, onStep } = await sessionOn(state);
+  await onStep('autoremove', 'echo "E: held packages" >&2; exit 100');
+  const { result } = await updateImage(request(state, session, { letters: 'ur' }), never);
+  expect(result).toMatchObject({ status: 'failed', reason: 'autoremove: exit 100: E: held packages' });
 });
 
 test('a refused verification is a failed update; a lost race is for the caller to try again', async () => {
