@@ -102,6 +102,14 @@ export function sourcesList(sources: readonly Source[], types: readonly ('deb' |
  */
 export function signedBy(root: string, origin: string): string {
   if (listing(`${root}/etc/apt/trusted.gpg.d`).some((name) => /\.(asc|gpg)$/.test(name))) return '';
+  return ownKeyring(root, origin);
+}
+
+/**
+ * The option by which an apt in `root` trusts the distribution's archive by the distribution's own keyring, where it has
+ * that. Otherwise each `apt-get update` reads all keys of trusted.gpg.d one by one, which is half of the time it takes.
+ */
+export function ownKeyring(root: string, origin: string): string {
   const keyring = `/usr/share/keyrings/${origin.toLowerCase()}-archive-keyring.gpg`;
   return existsSync(`${root}${keyring}`) ? `[signed-by=${keyring}]` : '';
 }

@@ -7,7 +7,7 @@ import { isExecutable } from '../exec/executable.ts';
 import { check, cleanEnvironment, ended, start } from '../exec/run.ts';
 import { TestbedError } from '../protocol/errors.ts';
 import { namedFiles } from './apt-options.ts';
-import { signedBy, sourcesList, type Source } from './apt-sources.ts';
+import { ownKeyring, signedBy, sourcesList, type Source } from './apt-sources.ts';
 import { manifestArguments, manifestOf } from './manifest.ts';
 import type { Recipe } from './record.ts';
 import { noAptCheck } from './verify.ts';
@@ -151,5 +151,5 @@ async function normalise(plan: BootstrapPlan, layer: string): Promise<void> {
 
 /** With the `deb-src` lines that bootstrapping did not need. */
 function imageSources(plan: BootstrapPlan, layer: string): string {
-  return sourcesList(plan.sources, ['deb', 'deb-src'], signedBy(layer, plan.origin));
+  return sourcesList(plan.sources, ['deb', 'deb-src'], ownKeyring(layer, plan.origin));
 }

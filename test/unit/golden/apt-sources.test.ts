@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { namedFiles, neededOptions } from '../../../src/golden/apt-options.ts';
-import { candidatesFor, parseTargets, signedBy, sourcesList } from '../../../src/golden/apt-sources.ts';
+import { candidatesFor, ownKeyring, parseTargets, signedBy, sourcesList } from '../../../src/golden/apt-sources.ts';
 import { temporaryState } from './fixtures/images.ts';
 
 const debian = 'http://mirror.example/debian/';
@@ -90,6 +90,9 @@ test('a key is named only where apt would not find it by itself', async () => {
   await mkdir(`${state.root}/etc/apt/trusted.gpg.d`, { recursive: true });
   await writeFile(`${state.root}/etc/apt/trusted.gpg.d/debian-archive-stable.asc`, '');
   expect(signedBy(state.root, 'Debian')).toBe('');
+  // in an image it is named all the same: one keyring is faster than all of those
+  expect(ownKeyring(state.root, 'Debian')).toBe('[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]');
+  expect(ownKeyring(state.root, 'Ubuntu')).toBe('');
 });
 
 test("of the host's options those go along that reach the mirror", () => {
