@@ -1,5 +1,4 @@
 /** What people ask about images: the data of `image ls` and `image show`. Plain JSON. */
-import { isAlive } from '../exec/process-identity.ts';
 import { readClaim } from './store/claim.ts';
 import { lastLook } from './freshness.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
@@ -8,7 +7,8 @@ import { readLooked, type Looked } from './looked.ts';
 import { livePins, type Pin } from './pins.ts';
 import type { GenerationRecord } from './record.ts';
 import { readRemarks, type Remark } from './remarks.ts';
-import { entries, generationNumbers, imageNames, readGeneration, readHead } from './store.ts';
+import { generationNumbers, imageNames, readGeneration, readHead } from './store.ts';
+import { fencesAtWork } from './work-folder.ts';
 
 export interface ImageSummary {
   readonly name: string;
@@ -94,6 +94,5 @@ async function publishedRecords(layout: ImageLayout, head: GenerationRecord): Pr
 
 async function currentWriter(layout: ImageLayout): Promise<string | undefined> {
   const claim = await readClaim(layout);
-  const working = (await entries(layout.work)).some((name) => name.startsWith(`${claim?.fence}-`));
-  return claim !== undefined && working && isAlive(claim.owner.process) ? claim.owner.by : undefined;
+  return claim !== undefined && (await fencesAtWork(layout)).includes(claim.fence) ? claim.owner.by : undefined;
 }
