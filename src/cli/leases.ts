@@ -70,7 +70,7 @@ function joined(here: LocalWriters | undefined, fleet: LeaseInfo | undefined): O
   const { owner, fence, since } = fleet;
   const all = { where: 'fleet' as const, owner, fence, since };
   if (holder?.owner === owner) return [{ ...all, waiting: bySince([...waiting, ...fleet.waiting]) }];
-  return [{ ...all, waiting: fleet.waiting }, ...host];
+  return [{ ...all, waiting: fleet.waiting.filter((one) => one.owner !== holder?.owner) }, ...host];
 }
 
 function told({

@@ -87,7 +87,7 @@ export async function stoppedHolder(layout: ImageLayout): Promise<Holder | undef
 }
 
 export async function livingHolder(layout: ImageLayout): Promise<Holder | undefined> {
-  const holder = await readJson(layout.writer, holderSchema);
+  const holder = await told(layout.writer, holderSchema);
   return holder !== undefined && isAlive(holder.process) ? holder : undefined;
 }
 
@@ -96,12 +96,17 @@ async function livingWaiters(layout: ImageLayout): Promise<z.infer<typeof waiter
   const found: z.infer<typeof waiterSchema>[] = [];
   for (const name of await entries(layout.waiting)) {
     const file = path.join(layout.waiting, name);
-    const waiter = name.startsWith('.') ? undefined : await readJson(file, waiterSchema);
+    const waiter = name.startsWith('.') ? undefined : await told(file, waiterSchema);
     if (waiter === undefined) continue; // being written, or gone meanwhile
     if (isAlive(waiter.process)) found.push(waiter);
     else await rm(file, { force: true });
   }
   return found.toSorted((one, other) => one.since - other.since);
+}
+
+/** A power cut may leave an empty one: that tells nothing, and must be in nobody's way. */
+async function told<T>(file: string, schema: z.ZodType<T>): Promise<T | undefined> {
+  return readJson(file, schema).catch(() => undefined);
 }
 
 /** Milliseconds on CLOCK_MONOTONIC, which all processes of a host share. */

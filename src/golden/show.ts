@@ -1,5 +1,4 @@
 /** What people ask about images: the data of `image ls` and `image show`. Plain JSON. */
-import { isAlive } from '../exec/process-identity.ts';
 import { isFlattening } from './flatten-current.ts';
 import { readClaim } from './store/claim.ts';
 import { lastLook } from './freshness.ts';
@@ -10,7 +9,8 @@ import { livePins, type Pin } from './pins.ts';
 import type { GenerationRecord } from './record.ts';
 import { readRemarks, type Remark } from './remarks.ts';
 import { readFlat } from './stack.ts';
-import { entries, generationNumbers, imageNames, readGeneration, readHead } from './store.ts';
+import { generationNumbers, imageNames, readGeneration, readHead } from './store.ts';
+import { fencesAtWork } from './work-folder.ts';
 
 export interface ImageSummary {
   readonly name: string;
@@ -99,6 +99,5 @@ async function publishedRecords(layout: ImageLayout, head: GenerationRecord): Pr
 
 async function currentWriter(layout: ImageLayout): Promise<string | undefined> {
   const claim = await readClaim(layout);
-  const working = (await entries(layout.work)).some((name) => name.startsWith(`${claim?.fence}-`));
-  return claim !== undefined && working && isAlive(claim.owner.process) ? claim.owner.by : undefined;
+  return claim !== undefined && (await fencesAtWork(layout)).includes(claim.fence) ? claim.owner.by : undefined;
 }

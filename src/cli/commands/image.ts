@@ -150,9 +150,8 @@ function row(image: Listed): string[] {
 /** Who writes it, and who waits to. */
 function writerOf({ writer, leases }: Listed): string {
   const owners = leases.length === 0 && writer !== undefined ? [writer] : leases.map(({ owner }) => owner);
-  const waiting = new Set(leases.flatMap((lease) => lease.waiting.map(({ owner }) => owner)));
-  for (const owner of owners) waiting.delete(owner); // on this host it writes, in the fleet it waits
-  const then = waiting.size === 0 ? '' : `, then ${[...waiting].join(', ')}`;
+  const waiting = leases.flatMap((lease) => lease.waiting.map(({ owner }) => owner));
+  const then = waiting.length === 0 ? '' : `, then ${waiting.join(', ')}`;
   return `${owners.join(' and ') || '-'}${then}`;
 }
 

@@ -43,19 +43,23 @@ test('one holder at a time; whoever does not wait is told at once', async () => 
   expect(order).toEqual(['first ends', 'second']);
 });
 
-test('no helper stands between a holder and its lock: a stopped holder keeps it, a killed one does not', async () => {
-  await using place = await temporaryFile();
-  const { child, pid, said } = await holder(place.file);
-  expect(await said()).toBe('locked');
-  expect(childrenOf(pid).filter((one) => /flock|\bread\b/.test(commandOf(one)))).toEqual([]);
-  child.kill('SIGSTOP');
-  expect(await flock(place.file, undefined, false)).toBeUndefined();
-  const waiting = flock(place.file);
-  child.kill('SIGKILL');
-  await (await waiting)[Symbol.asyncDispose]();
-});
+test(
+  'no helper stands between a holder and its lock: a stopped holder keeps it, a killed one does not',
+  { timeout: 120_000 },
+  async () => {
+    await using place = await temporaryFile();
+    const { child, pid, said } = await holder(place.file);
+    expect(await said()).toBe('locked');
+    expect(childrenOf(pid).filter((one) => /flock|\bread\b/.test(commandOf(one)))).toEqual([]);
+    child.kill('SIGSTOP');
+    expect(await flock(place.file, undefined, false)).toBeUndefined();
+    const waiting = flock(place.file);
+    child.kill('SIGKILL');
+    await (await waiting)[Symbol.asyncDispose]();
+  },
+);
 
-test('a waiter that is killed leaves nothing that waits on', async () => {
+test('a waiter that is killed leaves nothing that waits on', { timeout: 120_000 }, async () => {
   await using place = await temporaryFile();
   await using _lock = await flock(place.file);
   const { child, pid } = await holder(place.file);

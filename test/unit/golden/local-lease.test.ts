@@ -80,28 +80,32 @@ test('a writer that works is waited for, however short its lease lives', async (
   expect(lease.signal.aborted).toBe(false);
 });
 
-test('a writer stopped for longer than its lease lives loses it, and keeps its folder until it goes on', async () => {
-  await using state = await temporaryState();
-  await publishFiles(state, 'sid', { one: '1' });
-  const { child, said } = await otherWriter(state, 1000);
-  await expect(leasesOn(state, { by: 'hasty' }).acquire('sid', 0, never)).rejects.toThrow(/other \(process \d+\)/);
-  child.kill('SIGSTOP');
-  await using lease = await leasesOn(state, { by: 'next', wait: 60_000, ttl: 1000 }).acquire('sid', 0, never);
-  {
-    await using mine = await beginWrite(state, 'sid', { fence: lease.fence, by: 'next' });
-    expect(readdirSync(layoutOf(state, 'sid').work)).toHaveLength(2);
-    await mine.publish(details, never);
-  }
-  const lost = said();
-  child.kill('SIGCONT');
-  expect(await lost).toBe('LeaseLost golden-changed');
-  await once(child, 'exit');
-  expect(lease.signal.aborted).toBe(false);
-  expect(await localWriters(state, 'sid')).toMatchObject({ holder: { owner: 'next' } });
-  expect(readdirSync(layoutOf(state, 'sid').work)).toEqual([]);
-});
+test(
+  'a writer stopped for longer than its lease lives loses it, and keeps its folder until it goes on',
+  { timeout: 120_000 },
+  async () => {
+    await using state = await temporaryState();
+    await publishFiles(state, 'sid', { one: '1' });
+    const { child, said } = await otherWriter(state, 1000);
+    await expect(leasesOn(state, { by: 'hasty' }).acquire('sid', 0, never)).rejects.toThrow(/other \(process \d+\)/);
+    child.kill('SIGSTOP');
+    await using lease = await leasesOn(state, { by: 'next', wait: 60_000, ttl: 1000 }).acquire('sid', 0, never);
+    {
+      await using mine = await beginWrite(state, 'sid', { fence: lease.fence, by: 'next' });
+      expect(readdirSync(layoutOf(state, 'sid').work)).toHaveLength(2);
+      await mine.publish(details, never);
+    }
+    const lost = said();
+    child.kill('SIGCONT');
+    expect(await lost).toBe('LeaseLost golden-changed');
+    await once(child, 'exit');
+    expect(lease.signal.aborted).toBe(false);
+    expect(await localWriters(state, 'sid')).toMatchObject({ holder: { owner: 'next' } });
+    expect(readdirSync(layoutOf(state, 'sid').work)).toEqual([]);
+  },
+);
 
-test('a killed writer holds nobody up, and what it left goes with the next one', async () => {
+test('a killed writer holds nobody up, and what it left goes with the next one', { timeout: 120_000 }, async () => {
   await using state = await temporaryState();
   const { child } = await otherWriter(state, 60_000);
   child.kill('SIGKILL');
