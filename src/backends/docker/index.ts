@@ -9,6 +9,7 @@ import { check } from '../../exec/run.ts';
 import { syscallNumbers } from '../../exec/syscalls.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
 import type { Backend, BackendTestbed, Content, OpenOptions } from '../backend.ts';
+import { disposableTraits, keptTraits } from '../normal-user.ts';
 import { createSessionFolder, reapSessionFolders, type SessionState } from '../session-folder.ts';
 import { connect, daemonUnavailable, statusOf, type DockerSettings } from './client.ts';
 import { ownerLabel, sessionLabel, startContainer, type ContainerPlan, type RunningContainer } from './container.ts';
@@ -16,12 +17,10 @@ import { ensureImage, removeUnused } from './image.ts';
 
 export type { DockerSettings } from './client.ts';
 
-const traits = ['revert-full-system', 'root-on-testbed'] as const;
-
 export function dockerBackend(state: SessionState, settings: DockerSettings): Backend {
   return {
     name: 'docker',
-    traits,
+    traits: disposableTraits,
     revert: true,
     reboot: false,
     unavailable: () => daemonUnavailable(settings),
@@ -84,11 +83,11 @@ async function openTestbed(
     throw error;
   }
   return {
-    traits,
+    traits: keepChangesIn === undefined ? disposableTraits : keptTraits,
     get auxverb() {
       return current.auxverb;
     },
-    makeDirectory: (directory, mode) => current.makeDirectory(directory, mode),
+    makeDirectory: (directory, mode, owner) => current.makeDirectory(directory, mode, owner),
     async revert(stop) {
       await current.remove();
       current = await startContainer(docker, plan, numbers, stop);

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Backend } from '../../backends/backend.ts';
 import { nativeBackends } from '../../backends/index.ts';
-import { existingChroot } from '../../backends/schroot/index.ts';
+import { existingChroot } from '../../backends/schroot/existing.ts';
 import { nullSource } from '../../backends/null.ts';
 import { loadSettings, type Settings } from '../../config/load.ts';
 import { keepFor, verifyFor } from '../../config/policy.ts';

@@ -52,8 +52,10 @@ export class ServedTestbed {
   async revert(): Promise<string> {
     const { testbed, scratch } = this.opened('revert');
     if (!this.source.revert || testbed.revert === undefined) throw new ProtocolError('revert capability not available');
-    await testbed.revert(this.options.signal);
-    return makeScratch(testbed, scratch, this.options.signal);
+    const { signal } = this.options;
+    if (!isDisposable(testbed)) await removeScratch(testbed, scratch, signal);
+    await testbed.revert(signal);
+    return makeScratch(testbed, scratch, signal);
   }
 
   /** @param released whether the client asked for it */
@@ -61,8 +63,9 @@ export class ServedTestbed {
     const { testbed, scratch } = this.opened('close');
     this.state = { name: 'closed' };
     try {
-      // what cannot be reverted outlives its session: leave it as it was. Never with the job's signal: it may have fired
-      if (!this.source.revert) await removeScratch(testbed, scratch, new AbortController().signal);
+      // what outlives the session is left as it was. Never with the job's signal: it may have fired
+      if (!this.source.revert || !isDisposable(testbed))
+        await removeScratch(testbed, scratch, new AbortController().signal);
       if (released) await testbed.release?.(this.options.signal);
     } finally {
       await testbed[Symbol.asyncDispose]();
@@ -124,6 +127,11 @@ export class ServedTestbed {
     if (this.source.openGolden === undefined) throw new ProtocolError('unknown command `open-golden`');
     return this.source.openGolden(this.options.signal);
   }
+}
+
+/** README.virtualisation-server: a revert that is not of the full system leaves /tmp and /home as they are. */
+function isDisposable({ traits }: Testbed): boolean {
+  return traits.includes('revert-full-system');
 }
 
 function isGolden(testbed: Testbed | GoldenTestbed): testbed is GoldenTestbed {
