@@ -10,9 +10,11 @@ import { freshSession } from './fresh-session.ts';
 import { layoutOf } from './layout.ts';
 import { versionIn } from './manifest.ts';
 import { refOf, type GenerationRecord } from './record.ts';
+import { untilCommandsEnd } from './running-commands.ts';
 import type { ImageSourceOptions } from './source.ts';
 import { contentOf, readHead, unknownImage } from './store.ts';
 import { manifestInside, sourcesInside, verifyInside } from './verify.ts';
+import { unavailableBy } from './writable.ts';
 import { withDispose } from './with-dispose.ts';
 
 /** @throws {UsageError} unknown image; {GoldenRefusal} locked; {TestbedError} */
@@ -37,7 +39,7 @@ export async function openGoldenTestbed(options: ImageSourceOptions, signal: Abo
     });
   } catch (error) {
     await held.dispose();
-    throw error;
+    throw unavailableBy(error) ?? error;
   }
 }
 
@@ -79,6 +81,7 @@ async function commit(write: GoldenWrite, signal: AbortSignal): Promise<void> {
 
 async function verifyAndPublish(write: GoldenWrite, signal: AbortSignal): Promise<GenerationRecord> {
   const { options, candidate, base, content, testbed } = write;
+  await untilCommandsEnd(testbed.auxverb, signal);
   const verified = await verifyInside(testbed.auxverb, signal);
   const manifest = await manifestInside(testbed.auxverb, signal);
   const sources = await sourcesInside(testbed.auxverb, signal);

@@ -28,3 +28,4 @@ export { imageSource, type ImageSourceOptions } from './source.ts';
 export { currentGenerations, imageNames, readHead } from './store.ts';
 export { updateImage, type GoldenSession, type UpdateRequest, type UpdateResult } from './update.ts';
 export { verifyGeneration } from './verify-generation.ts';
+export { isWritable } from './writable.ts';

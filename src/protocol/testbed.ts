@@ -27,6 +27,8 @@ export interface Testbed extends AsyncDisposable {
    */
   readonly auxverb: Argv;
   readonly traits: readonly Trait[];
+  /** Identity of the generation that was opened, e.g. `bookworm-amd64@3`. Announced as `golden-image-id=`. */
+  readonly generationId?: string;
   /** Set only where testbed and host are one security context (null): the testbed's `/` as a host path. */
   readonly rootOnHost?: string;
   /**
@@ -48,7 +50,6 @@ export interface Testbed extends AsyncDisposable {
 
 /** A testbed whose changes can become the next generation of its image. Dispose without commit discards them. */
 export interface GoldenTestbed extends Testbed {
-  /** Identity of the generation that was opened, e.g. `bookworm-amd64@3`. Announced as `golden-image-id=`. */
   readonly generationId: string;
   /**
    * Stops the testbed, verifies, and publishes its changes by one atomic step. Whatever the outcome the testbed is

@@ -8,11 +8,13 @@ import { baseRoot, testCache } from './fixtures/base-image.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
 import { ordinaryUser, ordinaryUserUnavailable } from './fixtures/ordinary-user.ts';
 import { describeWith } from './fixtures/requirements.ts';
+import { stockGeneration } from './fixtures/stock-generation.ts';
 import { describeVirtServer } from './vectors/describe-virt-server.ts';
 
 const stock = (name: string): string => `/usr/bin/autopkgtest-virt-${name}`;
 const missing = (name: string): string | undefined =>
   existsSync(stock(name)) ? undefined : `${stock(name)} is missing: apt-get install autopkgtest`;
+const generation = await stockGeneration();
 const notRoot = process.getuid?.() === 0 ? undefined : 'not root';
 
 describeWith('schroot', notRoot ?? missing('schroot'), 'stock schroot', () => {
@@ -33,7 +35,7 @@ describeWith('schroot', notRoot ?? missing('schroot'), 'stock schroot', () => {
     'autopkgtest-virt-schroot',
     () => ({ argv: [stock('schroot'), name], revert: true, stock: true }),
     true,
-    true,
+    generation,
   );
 });
 
@@ -53,12 +55,12 @@ describeWith('overlay-user', notRoot ?? missing('unshare') ?? noUser, 'stock uns
       argv: user.as([stock('unshare'), '--tarball', tarball]),
       env: { HOME: user.home },
       as: (argv) => user.as(argv),
-      opensOnce: true,
+      ...(generation === true ? { opensOnce: true } : {}),
       revert: true,
       stock: true,
     }),
     true,
-    true,
+    generation,
   );
 });
 
@@ -83,6 +85,6 @@ describeWith('docker', dockerUnavailable() ?? missing('docker'), 'stock docker',
       stock: true,
     }),
     true,
-    true,
+    generation,
   );
 });

@@ -8,7 +8,7 @@ import { loadSettings, type Settings } from '../../config/load.ts';
 import { keepFor, verifyFor } from '../../config/policy.ts';
 import { stateAt, type State } from '../../config/state.ts';
 import { userName } from '../../exec/user-name.ts';
-import { collect, imageNames, imageSource, localLeases, readHead, reapPins } from '../../golden/index.ts';
+import { collect, imageNames, imageSource, isWritable, localLeases, readHead, reapPins } from '../../golden/index.ts';
 import { UsageError } from '../../protocol/errors.ts';
 import type { TestbedSource } from '../../protocol/testbed.ts';
 
@@ -69,7 +69,7 @@ function onImages(backend: Backend, state: State, images: Settings['images'], en
       const wait = Number(env['GOLDBED_GOLDEN_WAIT'] || defaultWait);
       if (!(wait >= 0)) throw new UsageError('GOLDBED_GOLDEN_WAIT', 'GOLDBED_GOLDEN_WAIT: expected seconds');
       const leases = localLeases(state, wait);
-      const golden = (await backend.cannotKeep?.()) === undefined;
+      const golden = (await backend.cannotKeep?.()) === undefined && (await isWritable(state, image));
       const onPublished = (): void => void published.add(image);
       const verify = verifyFor(images.policy, image);
       return imageSource({ store: state, image, backend, leases, sessionId, who, golden, onPublished, ...verify });
