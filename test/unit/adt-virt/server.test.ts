@@ -53,6 +53,20 @@ test('a hook that throws: no reply, what it said, closed, 16', async () => {
   execFileSync('/bin/rmdir', [scratch]);
 });
 
+test('a testbed that cannot be closed: no reply, 12, and it is not tried again', async () => {
+  const said: string[] = [];
+  let tries = 0;
+  const dispose = async (): Promise<void> => {
+    tries++;
+    throw new Error('target is busy');
+  };
+  const wire = served(hostWith({ [Symbol.asyncDispose]: dispose }).source, said);
+  await wire.ask('open');
+  expect(await wire.ask('close')).toBe('(end)');
+  expect([await wire.exit(), tries]).toEqual([12, 1]);
+  expect(said).toEqual(['goldbed-virt: failure: close: target is busy']);
+});
+
 test('a testbed in which no scratch directory can be made is closed again', async () => {
   const { source, open } = hostWith({ auxverb: ['/bin/false'] });
   const wire = served(source);
