@@ -59,7 +59,7 @@ describeWith('overlay', unavailable, 'a golden session that is refused', () => {
   };
   /** Starts a command in the testbed that says so when it is half done. */
   const writing = async (wire: Wire, script: string) => {
-    const [program = '', ...args] = [
+    const [program = '', ...args]: string[] = [
       ...(await wire.executeCommand()),
       '/bin/sh',
       '-c',

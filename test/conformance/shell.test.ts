@@ -65,6 +65,7 @@ async function useShell(words: string, env: Readonly<Record<string, string>>): P
   session.type('echo begun $((6 * 7)); sleep 600\n');
   await session.shows(/begun 42\r/);
   session.type('\u0003');
+  await session.shows(/\^C[^]*[#$] $/); // the terminal forgets what was typed before it
   session.type('echo interrupted $((7 * 7))\n');
   await session.shows(/interrupted 49\r/);
   session.type('exit\n');

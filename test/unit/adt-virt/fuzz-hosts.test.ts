@@ -72,7 +72,7 @@ async function complaints(one: Conversation, source: TestbedSource, features: Fe
   const image = { generation: 1, marks: [] };
   const found = judge(one, image, { lines, exit, image }, features);
   const scratch = lines.filter((line) => /^ok \/tmp\/[^,]*$/.test(line)).map((line) => line.slice(3));
-  const left = scratch.filter((one) => existsSync(one) || existsSync(at(`root${one}`)));
+  const left = scratch.filter((folder) => existsSync(folder) || existsSync(at(`root${folder}`)));
   const copies = readdirSync(at('up')).filter((name) => name.startsWith('.goldbed-copy'));
   const saved = readdirSync(at('root/var/cache')).filter((name) => name.endsWith('.tar'));
   return [...found, ...[...left, ...copies, ...saved].map((name) => `left: ${name}`)];
