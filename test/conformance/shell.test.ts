@@ -6,7 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { overlayBackend } from '../../src/backends/overlay/index.ts';
 import { stateAt } from '../../src/config/state.ts';
 import { goldbedWithImage, smallImage, virtProgram } from './fixtures/goldbed.ts';
@@ -27,6 +27,7 @@ function onTerminal(words: string, env: Readonly<Record<string, string>>) {
     env: { PATH: '/usr/bin:/bin', GOLDBED_NODE: process.execPath, ...env },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
+  onTestFinished(() => void terminal.kill('SIGHUP')); // one that hangs
   const toServer = createWriteStream(at('in'));
   const replies = createInterface({ input: createReadStream(at('out')) })[Symbol.asyncIterator]();
   let screen = '';

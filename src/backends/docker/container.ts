@@ -10,6 +10,7 @@ import type { SyscallNumbers } from '../../exec/syscalls.ts';
 import { normalUser } from '../normal-user.ts';
 import { listenForAgent, type AgentLink } from './agent-link.ts';
 import { statusOf } from './client.ts';
+import { layeredDrivers } from './storage.ts';
 
 export interface RunningContainer {
   readonly auxverb: Argv;
@@ -142,7 +143,7 @@ function running(
     stop,
     async upperDirectory() {
       const { GraphDriver } = await container.inspect();
-      if (GraphDriver?.Name !== 'overlay2') return undefined;
+      if (GraphDriver === undefined || !layeredDrivers.has(GraphDriver.Name)) return undefined;
       return (GraphDriver.Data as { UpperDir?: string }).UpperDir;
     },
     async remove() {

@@ -14,6 +14,7 @@ import { createSessionFolder, reapSessionFolders, type SessionState } from '../s
 import { connect, daemonUnavailable, statusOf, type DockerSettings } from './client.ts';
 import { ownerLabel, sessionLabel, startContainer, type ContainerPlan, type RunningContainer } from './container.ts';
 import { ensureImage, removeUnused } from './image.ts';
+import { noUpperLayer, type DaemonInfo } from './storage.ts';
 
 export type { DockerSettings } from './client.ts';
 
@@ -40,13 +41,11 @@ function imagesFolder(state: SessionState): string {
   return path.join(state.backends, 'docker');
 }
 
-/** The changes of a container are a folder of the daemon's, and owned by many: root only, and overlay2 only. */
+/** The changes of a container are a folder of the daemon's, and owned by many: root only. */
 async function cannotKeep(settings: DockerSettings): Promise<string | undefined> {
   if (!isRoot()) return 'docker: writing an image takes root';
   try {
-    const { Driver } = (await (await connect(settings)).info()) as { Driver?: string };
-    if (Driver === 'overlay2') return undefined;
-    return `docker: writing an image takes the storage driver overlay2, not ${Driver}`;
+    return noUpperLayer((await (await connect(settings)).info()) as DaemonInfo);
   } catch (error) {
     return messageOf(error);
   }
