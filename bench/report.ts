@@ -40,14 +40,18 @@ const wireColumns = {
   true: '`true`',
   revert: 'revert',
   close: 'close',
-  file: 'copy 200 MB',
-  tree: 'copy 5,000 files',
+  file: '200 MB down',
+  tree: '5,000 files down',
+  fileUp: '200 MB up',
+  treeUp: '5,000 files up',
   closeUsed: 'close after copies',
   quit: 'quit',
 } as const;
 
 function wireSection({ floor, servers, missing, context }: NonNullable<Results['wire']>): string[] {
-  const quantities = Object.keys(wireColumns);
+  // results of an earlier version have fewer
+  const columns = Object.entries(wireColumns).filter(([each]) => servers[names.goldbed]?.[each] !== undefined);
+  const quantities = columns.map(([each]) => each);
   const ours = servers[names.goldbed];
   const cells = (row: Row): string[] => quantities.map((quantity) => spread(row[quantity] ?? []));
   const ratios = Object.entries(twins).flatMap(([own, others]) =>
@@ -61,7 +65,7 @@ function wireSection({ floor, servers, missing, context }: NonNullable<Results['
     '## One session, in milliseconds',
     '',
     ...table([
-      ['server', ...Object.values(wireColumns)],
+      ['server', ...columns.map(([, title]) => title)],
       ...Object.entries(servers).map(([name, row]) => [name, ...cells(row)]),
       ['floor: fork + exec of /bin/true', '', '', spread(floor), ...quantities.slice(3).map(() => '')],
       ...ratios,
@@ -82,7 +86,8 @@ const wireNotes = [
   '',
   '- start: from starting the server to its banner. open, revert: from the request to the end of the first command in the',
   '  testbed. `true`: median of 11 in a row, in one session. quit: from the request to the end of the process.',
-  '- copy: in a second session, `copydown` of one file of random bytes and of a tree of small files; then `close`.',
+  '- down, up: in a second session, `copydown` of one file of random bytes and of a tree of small files, and `copyup` of both',
+  '  into a new folder; then `close`.',
   '- goldbed removes the used layer after `close` was answered, in the background: that time is in no column here.',
   '- docker runs on a private daemon, with the host’s network and the shared folder that is its default.',
 ];

@@ -46,7 +46,13 @@ sub measure {
     @execute = execute_command();
     $times{file} = timed(sub { ask("copydown $file $scratch/file") });
     $times{tree} = timed(sub { ask("copydown $tree/ $scratch/tree/") });
-    must(@execute, 'sh', '-c', 'test -s "$1/file" && test "$(find "$1/tree" -type f | wc -l)" = 5000', 'sh', $scratch);
+    my $complete = 'test -s "$1/file" && test "$(find "$1/tree" -type f | wc -l)" = 5000';
+    must(@execute, 'sh', '-c', $complete, 'sh', $scratch);
+    my $up = "$file-up";    # beside the file: on the same disk
+    mkdir $up or die "mkdir $up: $!\n";
+    $times{fileUp} = timed(sub { ask("copyup $scratch/file $up/file") });
+    $times{treeUp} = timed(sub { ask("copyup $scratch/tree/ $up/tree/") });
+    must('/bin/sh', '-c', "$complete && rm -r -- \"\$1\"", 'sh', $up);
     $times{closeUsed} = timed(sub { ask('close') });
     quit();
     return \%times;

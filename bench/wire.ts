@@ -26,6 +26,8 @@ const timesSchema = z.object({
   close: z.number(),
   file: z.number(),
   tree: z.number(),
+  fileUp: z.number(),
+  treeUp: z.number(),
   closeUsed: z.number(),
   quit: z.number(),
 });

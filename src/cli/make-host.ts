@@ -135,7 +135,7 @@ function openCandidate({ image, backend, suite, arch }: Candidate, content: Cont
 }
 
 async function openExternal(image: string, { server, suite, arch }: ExternalImage): Promise<OpenedImage> {
-  const program = externalServer(server);
+  const program = externalServer(server, process.env);
   const missing = await program.unavailable();
   if (missing !== undefined) throw new TestbedError('start', 'external', missing);
   return {

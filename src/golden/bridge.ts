@@ -71,7 +71,7 @@ export function bridge(
     if (verdict.status === 'discarded') log(`goldbed: nothing was published: ${verdict.reason}`);
     return verdict;
   };
-  const traits = source.traits.filter((trait) => trait !== 'revert-full-system');
+  const traits = source.traits.filter((trait) => trait === 'root-on-testbed' || trait.startsWith('isolation-'));
   return {
     source: {
       name: source.name,
@@ -122,11 +122,16 @@ class BridgedSession {
   /** @param atClose publishes at the client's close; without it the session stays as it is until {@link publish} */
   testbed(traits: Testbed['traits'], atClose?: (signal: AbortSignal) => Promise<unknown>): Testbed {
     const golden = this.#golden;
+    const journal = this.#journal;
     const makeDirectory = golden.makeDirectory?.bind(golden);
+    const reboot = golden.reboot?.bind(golden);
     return {
       traits,
-      auxverb: journaled(this.#journal, golden.auxverb),
+      get auxverb() {
+        return journaled(journal, golden.auxverb);
+      },
       ...(makeDirectory === undefined ? {} : { makeDirectory }),
+      ...(reboot === undefined ? {} : { reboot }),
       release: async (signal) => {
         this.closed = true;
         await atClose?.(signal);

@@ -34,7 +34,9 @@ export function doubt(journal: readonly Entry[]): string | undefined {
   const running = journal.find(({ status }) => status === undefined);
   if (running !== undefined) return `a command has not ended: ${named(running)}`;
   const changes = journal.filter(({ argv }) => changesPackages(commandOf(argv)));
-  const failed = changes.find(({ status }) => status !== 0);
+  const failed = journal.find(
+    ({ argv, status }) => status !== 0 && (changesPackages(commandOf(argv)) || mayChangePackages(commandOf(argv))),
+  );
   if (failed !== undefined) return `a command failed with ${failed.status}: ${named(failed)}`;
   return changes.length === 0 ? 'no command that changes packages was run' : undefined;
 }
@@ -50,6 +52,17 @@ function changesPackages([program = '', ...args]: readonly string[]): boolean {
   const name = path.basename(program);
   if (frontEnds.has(name)) return true;
   return name === 'dpkg' && args.some((word) => dpkgActions.test(word));
+}
+
+/** The name of such a program, as a word of its own: `dpkg-query` and `/etc/apt/` are none. */
+const mentioned = /(?:^|[\s;&|(){}'"`$/])(?:apt(?:-get)?|aptitude|dpkg)(?![\w./-])/;
+
+/**
+ * Whether a command that we do not understand speaks of such a program: a shell line, `timeout 600 apt-get upgrade`. It is
+ * no evidence that something went well, but where it failed, something may have gone wrong.
+ */
+function mayChangePackages([program = '', ...args]: readonly string[]): boolean {
+  return path.basename(program) !== 'dpkg' && args.some((word) => mentioned.test(word));
 }
 
 /** Without what clients put before a command: `env A=B ...`, `runuser -u USER --`, `sh -c SCRIPT NAME` that execs its arguments. */

@@ -9,12 +9,14 @@ import { freshSession } from './fresh-session.ts';
 import { layoutOf } from './layout.ts';
 import { versionIn } from './manifest.ts';
 import { refOf, type GenerationRecord } from './record.ts';
+import { untilCommandsEnd } from './running-commands.ts';
 import type { ImageSourceOptions } from './source.ts';
 import { foldersOf } from './stack.ts';
 import { readHead, unknownImage } from './store.ts';
 import { directoryStore } from './store/directory-store.ts';
 import { together } from './together.ts';
 import { manifestInside, sourcesInside, verifyInside } from './verify.ts';
+import { unavailableBy } from './writable.ts';
 import { withDispose } from './with-dispose.ts';
 
 /** @throws {UsageError} unknown image; {GoldenRefusal} locked; {TestbedError} */
@@ -39,7 +41,7 @@ export async function openGoldenTestbed(options: ImageSourceOptions, signal: Abo
     });
   } catch (error) {
     await held.dispose();
-    throw error;
+    throw unavailableBy(error) ?? error;
   }
 }
 
@@ -85,6 +87,7 @@ async function commit(write: GoldenWrite, signal: AbortSignal): Promise<void> {
 
 async function verifyAndPublish(write: GoldenWrite, signal: AbortSignal): Promise<GenerationRecord> {
   const { options, candidate, base, content, testbed } = write;
+  await untilCommandsEnd(testbed.auxverb, signal);
   // together: all of them only look; the manifest first of all, which is kept if the others refuse
   const [manifest, verified, sources] = await together([
     manifestInside(testbed.auxverb, signal).then((found) => (write.manifest = found)),

@@ -34,3 +34,4 @@ export { directoryStore } from './store/directory-store.ts';
 export type { Assembled, GenerationStore, Registered, Writer } from './store/generation-store.ts';
 export { updateImage, type GoldenSession, type UpdateRequest, type UpdateResult } from './update.ts';
 export { verifyGeneration } from './verify-generation.ts';
+export { isWritable } from './writable.ts';

@@ -3,7 +3,7 @@
  * holds the write lease, works on a candidate, and publishes it at commit.
  */
 import type { Backend } from '../backends/backend.ts';
-import type { GenerationRef } from '../protocol/image.ts';
+import { generationId, type GenerationRef } from '../protocol/image.ts';
 import type { Argv, Testbed, TestbedSource } from '../protocol/testbed.ts';
 import type { FenceSource } from './fence-source.ts';
 import type { CheckContent } from './fresh-session.ts';
@@ -79,13 +79,15 @@ async function openPinned(options: ImageSourceOptions, signal: AbortSignal): Pro
   try {
     const testbed = await backend.open(pin.content, { sessionId }, signal);
     options.onOpened?.(refOf(pin.record));
-    return withDispose(testbed, async () => {
+    const dispose = async (): Promise<void> => {
       try {
         await testbed[Symbol.asyncDispose]();
       } finally {
         await pin[Symbol.asyncDispose]();
       }
-    });
+    };
+    // assign, not spread: `auxverb` is a getter
+    return Object.assign(withDispose(testbed, dispose), { generationId: generationId(pin.record) });
   } catch (error) {
     await pin[Symbol.asyncDispose]();
     throw error;

@@ -27,13 +27,16 @@ export interface Testbed extends AsyncDisposable {
    */
   readonly auxverb: Argv;
   readonly traits: readonly Trait[];
+  /** Identity of the generation that was opened, e.g. `bookworm-amd64@3`. Announced as `golden-image-id=`. */
+  readonly generationId?: string;
   /** Set only where testbed and host are one security context (null): the testbed's `/` as a host path. */
   readonly rootOnHost?: string;
   /**
-   * Makes a directory of root's as `mkdir -m MODE` would, without starting a process in the testbed. A signal does not
-   * wait for it: dispose may come while it is under way, and ends it.
+   * Makes a directory as `mkdir -m MODE` would, without starting a process in the testbed. A signal does not wait for it:
+   * dispose may come while it is under way, and ends it.
+   * @param owner the user of the trait `suggested-normal-user`; default: root
    */
-  makeDirectory?(path: string, mode: number): Promise<void>;
+  makeDirectory?(path: string, mode: number, owner?: string): Promise<void>;
   /** Throws away every change since open, on the same generation. */
   revert?(signal: AbortSignal): Promise<void>;
   /**
@@ -47,7 +50,6 @@ export interface Testbed extends AsyncDisposable {
 
 /** A testbed whose changes can become the next generation of its image. Dispose without commit discards them. */
 export interface GoldenTestbed extends Testbed {
-  /** Identity of the generation that was opened, e.g. `bookworm-amd64@3`. Announced as `golden-image-id=`. */
   readonly generationId: string;
   /**
    * Stops the testbed, verifies, and publishes its changes by one atomic step. Whatever the outcome the testbed is
@@ -107,6 +109,8 @@ export interface Channel {
   readonly exited: Promise<ServerExit>;
   /** Asks the server to clean up and end, as SIGTERM would. Idempotent. */
   readonly terminate: () => void;
+  /** Ends it at once, and whatever it started with it: for one that {@link terminate} does not end. */
+  readonly kill?: () => void;
   /** The end of what it said on standard error, for error messages; may be empty. */
   readonly lastWords?: () => string;
 }

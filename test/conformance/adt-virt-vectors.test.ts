@@ -5,18 +5,25 @@ import { overlayBackend } from '../../src/backends/overlay/index.ts';
 import { stateAt } from '../../src/config/state.ts';
 import { goldbedWithImage, smallImage, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
+import { stockGeneration } from './fixtures/stock-generation.ts';
 import { describeGoldenServer } from './vectors/describe-golden-server.ts';
 import { describeVirtServer, Wire } from './vectors/describe-virt-server.ts';
 
 const node = { GOLDBED_NODE: process.execPath };
 const stockNull = '/usr/bin/autopkgtest-virt-null';
 const unavailable = await overlayBackend(stateAt('/nonexistent')).unavailable();
+const generation = await stockGeneration();
 const noStock = existsSync(stockNull) ? undefined : `${stockNull} is missing: apt-get install autopkgtest`;
 
 describeVirtServer('goldbed-virt null', () => ({ argv: [virtProgram, 'null'], env: node, revert: false }), false);
 
 describeWith('autopkgtest', noStock, 'stock null', () => {
-  describeVirtServer('autopkgtest-virt-null', () => ({ argv: [stockNull], revert: false, stock: true }), false, true);
+  describeVirtServer(
+    'autopkgtest-virt-null',
+    () => ({ argv: [stockNull], revert: false, stock: true }),
+    false,
+    generation,
+  );
 });
 
 const goldbed: Goldbed | undefined = unavailable === undefined ? await goldbedWithImage(smallImage) : undefined;
@@ -32,8 +39,16 @@ describeWith('overlay', unavailable, 'overlay', () => {
   describeGoldenServer('goldbed-virt overlay', overlay);
 });
 
-test('usage errors say nothing on standard output', async () => {
-  const wire = new Wire({ argv: [virtProgram, 'nope'], env: node, revert: false });
+test.each([
+  [['nope']],
+  [[]],
+  [['null', 'x']],
+  [['overlay', '--bogus', 'x']],
+  [['overlay', 'x', '--bogus']],
+  [['--golden=bogus', 'overlay', 'x']],
+  [['external']],
+])('usage errors end with 2 and say nothing on standard output: %j', async (args) => {
+  const wire = new Wire({ argv: [virtProgram, ...args], env: node, revert: false });
   let said = '';
   wire.child.stdout?.on('data', (chunk: Buffer) => (said += chunk.toString()));
   const code = await new Promise((resolve) => wire.child.once('close', resolve));

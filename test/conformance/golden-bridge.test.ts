@@ -149,12 +149,52 @@ describeWith('overlay', unavailable ?? noSbuild, 'sbuild-update', () => {
     [breaks, 0, 0],
   ])('with --golden=commit, in a configuration of its own: %j', async (configuration, code, published) => {
     const before = await plant(configuration);
-    const config = await goldbed.run('sbuild-config', image, '--update');
-    await writeFile(path.join(folder, 'update.rc'), config.stdout);
-    const env = { ...environment(), SBUILD_CONFIG: path.join(folder, 'update.rc') };
-    const updated = await run(sbuildUpdate, { env });
+    const updated = await run(sbuildUpdate, { env: await withCommit() });
     expect([updated.code, await head()]).toEqual([code, before + published]);
     if (published === 0) expect(updated.stdout + updated.stderr).toMatch(/nothing was published: a command failed/);
+  });
+
+  const withCommit = async (): Promise<Record<string, string>> => {
+    const config = await goldbed.run('sbuild-config', image, '--update');
+    await writeFile(path.join(folder, 'update.rc'), config.stdout);
+    return { ...environment(), SBUILD_CONFIG: path.join(folder, 'update.rc') };
+  };
+
+  test('SIGTERM in the middle of apt, with --golden=commit: sbuild-update closes in order, and it is discarded', async () => {
+    const before = await plant('DPkg::Pre-Invoke {"echo planted; exec sleep 600";};\n');
+    const [program = '', ...args] = sbuildUpdate;
+    const child = spawn(program, args, { env: await withCommit(), stdio: ['ignore', 'pipe', 'pipe'] });
+    let said = '';
+    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    await new Promise<void>((resolve) => {
+      child.stdout.on('data', (chunk: Buffer) => {
+        said += chunk.toString();
+        if (said.includes('planted')) resolve();
+      });
+    });
+    const ended = once(child, 'close');
+    child.kill('SIGTERM');
+    await ended;
+    expect(said).toContain('nothing was published');
+    expect(await head()).toBe(before);
+    const writer = new Wire(server()); // the lock is free
+    expect(await writer.ask('open-golden')).toMatch(/^ok /);
+    expect(await writer.quit()).toBe(0);
+  });
+
+  test('SIGTERM to the server itself, with --golden=commit: discarded, and it dies by it', async () => {
+    const before = await head();
+    const { argv, ...rest } = server();
+    const [program = '', ...args] = argv;
+    const wire = new Wire({ ...rest, argv: [program, '--golden=commit', ...args] });
+    expect(await wire.ask('capabilities')).toBe('ok root-on-testbed'); // what is changed persists
+    expect(await wire.ask('open')).toMatch(/^ok /);
+    const auxverb = await wire.executeCommand();
+    const marked = await run([...auxverb, 'apt-get', '-o', 'Dir::Cache=/root/cache', 'clean']);
+    expect(marked).toMatchObject({ code: 0 });
+    wire.child.kill('SIGTERM');
+    expect(await wire.ended()).toBe('SIGTERM');
+    expect(await head()).toBe(before);
   });
 
   test('SIGTERM in the middle of apt: discarded, the image intact, the lock free', async () => {

@@ -100,7 +100,8 @@ describeWith('schroot', await backendOf('/nonexistent')?.unavailable(), 'schroot
     const auxverb = decodeArgv((await wire.ask('print-execute-command')).slice(3));
     const { stdout } = await run([...auxverb, '/bin/cat', '/etc/passwd', '/etc/resolv.conf']);
     const own = await readFile(path.join(await wholeLayer(goldbed.state, smallImage.name), 'etc/passwd'), 'utf8');
-    expect(stdout).toBe(`${own}${await readFile('/etc/resolv.conf', 'utf8')}`);
+    const user = 'goldbed:x:59999:59999:for tests:/home/goldbed:/bin/bash\n'; // the one that is suggested
+    expect(stdout).toBe(`${own}${user}${await readFile('/etc/resolv.conf', 'utf8')}`);
     expect(await wire.quit()).toBe(0);
   });
 });

@@ -50,15 +50,16 @@ for (const backend of backends.filter(({ name }) => name !== 'qemu')) {
     test('sbuild builds a package', async () => {
       const tree = await writeToy(folder, 'toy-stock');
       await check(['dpkg-source', '--build', tree], { cwd: folder });
-      await writeFile(path.join(folder, '.sbuildrc'), '1;\n');
       // sbuild takes the state folder for nobody's business: what the server needs comes through its options
       const server = path.join(folder, 'server');
       const exports = Object.entries(environment()).map(([key, value]) => `export ${key}='${value}'`);
       await writeFile(server, `#!/bin/sh\n${exports.join('\n')}\nexec ${virtProgram} "$@"\n`, { mode: 0o755 });
+      const config = await new Goldbed(state).run('sbuild-config', testImage, '--backend', backend.name);
+      expect(config.stdout).toContain(`'${virtProgram}'`);
+      await writeFile(path.join(folder, '.sbuildrc'), config.stdout.replace(virtProgram, server));
       const built = await run(
         [
-          ...['sbuild', '--chroot-mode=autopkgtest', `--autopkgtest-virt-server=${server}`, '--dist=stable'],
-          ...[`--autopkgtest-virt-server-opt=${backend.name}`, `--autopkgtest-virt-server-opt=${testImage}`],
+          ...['sbuild', '--dist=stable'],
           ...['--no-apt-upgrade', '--no-apt-distupgrade', '--no-run-lintian', '--arch-all', 'toy-stock_1.0.dsc'],
         ],
         { cwd: folder, env: environment() },

@@ -2,17 +2,20 @@
 import { existsSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, beforeAll } from 'vitest';
+import { afterAll, beforeAll, test } from 'vitest';
 import { check } from '../../src/exec/run.ts';
 import { baseRoot, testCache } from './fixtures/base-image.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
+import { drive } from './fixtures/drive.ts';
 import { ordinaryUser, ordinaryUserUnavailable } from './fixtures/ordinary-user.ts';
 import { describeWith } from './fixtures/requirements.ts';
-import { describeVirtServer } from './vectors/describe-virt-server.ts';
+import { stockGeneration } from './fixtures/stock-generation.ts';
+import { describeVirtServer, type ServerUnderTest } from './vectors/describe-virt-server.ts';
 
 const stock = (name: string): string => `/usr/bin/autopkgtest-virt-${name}`;
 const missing = (name: string): string | undefined =>
   existsSync(stock(name)) ? undefined : `${stock(name)} is missing: apt-get install autopkgtest`;
+const generation = await stockGeneration();
 const notRoot = process.getuid?.() === 0 ? undefined : 'not root';
 
 describeWith('schroot', notRoot ?? missing('schroot'), 'stock schroot', () => {
@@ -29,12 +32,9 @@ describeWith('schroot', notRoot ?? missing('schroot'), 'stock schroot', () => {
     await writeFile(definition, `${lines.join('\n')}\nprofile=buildd\n`);
   });
   afterAll(() => rm(definition, { force: true }));
-  describeVirtServer(
-    'autopkgtest-virt-schroot',
-    () => ({ argv: [stock('schroot'), name], revert: true, stock: true }),
-    true,
-    true,
-  );
+  const server = (): ServerUnderTest => ({ argv: [stock('schroot'), name], revert: true, stock: true });
+  describeVirtServer('autopkgtest-virt-schroot', server, true, generation);
+  test('our client drives it', () => drive(server()));
 });
 
 const user = await ordinaryUser(path.join(testCache(), 'ordinary-user'));
@@ -46,20 +46,17 @@ describeWith('overlay-user', notRoot ?? missing('unshare') ?? noUser, 'stock uns
     const root = await baseRoot();
     if (!existsSync(tarball)) await check(['/bin/tar', '-C', root, '--numeric-owner', '-cf', tarball, '.']);
   });
-  describeVirtServer(
-    'autopkgtest-virt-unshare',
-    // as what it is made for: it takes even root for somebody who needs a line in /etc/subuid
-    () => ({
-      argv: user.as([stock('unshare'), '--tarball', tarball]),
-      env: { HOME: user.home },
-      as: (argv) => user.as(argv),
-      opensOnce: true,
-      revert: true,
-      stock: true,
-    }),
-    true,
-    true,
-  );
+  // as what it is made for: it takes even root for somebody who needs a line in /etc/subuid
+  const server = (): ServerUnderTest => ({
+    argv: user.as([stock('unshare'), '--tarball', tarball]),
+    env: { HOME: user.home },
+    as: (argv) => user.as(argv),
+    ...(generation === true ? { opensOnce: true } : {}),
+    revert: true,
+    stock: true,
+  });
+  describeVirtServer('autopkgtest-virt-unshare', server, true, generation);
+  test('our client drives it', () => drive(server()));
 });
 
 describeWith('docker', dockerUnavailable() ?? missing('docker'), 'stock docker', () => {
@@ -74,15 +71,12 @@ describeWith('docker', dockerUnavailable() ?? missing('docker'), 'stock docker',
     );
   });
   afterAll(() => daemon?.[Symbol.asyncDispose]());
-  describeVirtServer(
-    'autopkgtest-virt-docker',
-    () => ({
-      argv: [stock('docker'), 'goldbed-stock-test', '--', '--init', '--network=host'],
-      env: daemon.env,
-      revert: true,
-      stock: true,
-    }),
-    true,
-    true,
-  );
+  const server = (): ServerUnderTest => ({
+    argv: [stock('docker'), 'goldbed-stock-test', '--', '--init', '--network=host'],
+    env: daemon.env,
+    revert: true,
+    stock: true,
+  });
+  describeVirtServer('autopkgtest-virt-docker', server, true, generation);
+  test('our client drives it', () => drive(server()));
 });

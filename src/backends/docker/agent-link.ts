@@ -9,8 +9,8 @@ import { TestbedError } from '../../protocol/errors.ts';
 export interface AgentLink {
   /** Settles when the agent has connected and said so. @throws {TestbedError} after a minute */
   readonly ready: Promise<void>;
-  /** In the container, as root. @throws {TestbedError} */
-  makeDirectory(path: string, mode: number): Promise<void>;
+  /** In the container. @param owner default: root @throws {TestbedError} */
+  makeDirectory(path: string, mode: number, owner?: string): Promise<void>;
   /** Ends the container's first process, and so all of them. Idempotent. */
   end(): void;
 }
@@ -40,7 +40,8 @@ export async function listenForAgent(socketPath: string): Promise<AgentLink> {
   ready.catch(() => {}); // whoever waits hears of it
   return {
     ready,
-    makeDirectory: (path, mode) => ask(agent, `mkdir ${mode.toString(8)} ${path}\n`),
+    makeDirectory: (path, mode, owner) =>
+      ask(agent, `mkdir ${mode.toString(8)} ${path}${owner === undefined ? '' : ' own'}\n`),
     end() {
       server.close();
       agent?.destroy();

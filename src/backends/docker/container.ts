@@ -7,12 +7,14 @@ import { packageFile } from '../../exec/package-file.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
 import type { Argv } from '../../protocol/testbed.ts';
 import type { SyscallNumbers } from '../../exec/syscalls.ts';
+import { normalUser } from '../normal-user.ts';
 import { listenForAgent, type AgentLink } from './agent-link.ts';
 import { statusOf } from './client.ts';
+import { layeredDrivers } from './storage.ts';
 
 export interface RunningContainer {
   readonly auxverb: Argv;
-  makeDirectory(path: string, mode: number): Promise<void>;
+  makeDirectory(path: string, mode: number, owner?: string): Promise<void>;
   /** Ends every process in it and waits for that; the container itself stays, if it was to be kept. Idempotent. */
   stop(): Promise<void>;
   /** The daemon's folder with its changes (an overlayfs upper layer), where the daemon has one. */
@@ -71,10 +73,12 @@ export async function startContainer(
 }
 
 function optionsOf(plan: ContainerPlan, shared: string, numbers: SyscallNumbers): Docker.ContainerCreateOptions {
-  const agent = readFileSync(packageFile('libexec/docker-agent'), 'utf8');
+  const text = (name: string): string => readFileSync(packageFile(`libexec/${name}`), 'utf8');
+  const agent = `${text('normal-user')}\n${text('docker-agent')}`;
+  const user = plan.kept ? [] : [normalUser]; // what becomes part of an image has no user of ours
   return {
     Image: plan.image,
-    Cmd: ['/usr/bin/perl', '-f', '-e', agent, String(numbers.recvmsg), inside],
+    Cmd: ['/usr/bin/perl', '-f', '-e', agent, String(numbers.recvmsg), inside, ...user],
     Labels: { [sessionLabel]: plan.sessionId, [ownerLabel]: JSON.stringify(identityOf()) },
     HostConfig: {
       AutoRemove: !plan.kept,
@@ -135,11 +139,11 @@ function running(
   const stop = (): Promise<void> => (stopping ??= stopNow(container, link));
   return {
     auxverb: [...enter, String(numbers.sendmsg), String(numbers.openat), String(flags), socket, '--'],
-    makeDirectory: (directory, mode) => link.makeDirectory(directory, mode),
+    makeDirectory: (directory, mode, owner) => link.makeDirectory(directory, mode, owner),
     stop,
     async upperDirectory() {
       const { GraphDriver } = await container.inspect();
-      if (GraphDriver?.Name !== 'overlay2') return undefined;
+      if (GraphDriver === undefined || !layeredDrivers.has(GraphDriver.Name)) return undefined;
       return (GraphDriver.Data as { UpperDir?: string }).UpperDir;
     },
     async remove() {

@@ -9,19 +9,19 @@ import { check } from '../../exec/run.ts';
 import { syscallNumbers } from '../../exec/syscalls.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
 import type { Backend, BackendTestbed, Content, OpenOptions } from '../backend.ts';
+import { disposableTraits, keptTraits } from '../normal-user.ts';
 import { createSessionFolder, reapSessionFolders, type SessionState } from '../session-folder.ts';
 import { connect, daemonUnavailable, statusOf, type DockerSettings } from './client.ts';
 import { ownerLabel, sessionLabel, startContainer, type ContainerPlan, type RunningContainer } from './container.ts';
 import { ensureImage, removeUnused } from './image.ts';
+import { noUpperLayer, type DaemonInfo } from './storage.ts';
 
 export type { DockerSettings } from './client.ts';
-
-const traits = ['revert-full-system', 'root-on-testbed'] as const;
 
 export function dockerBackend(state: SessionState, settings: DockerSettings): Backend {
   return {
     name: 'docker',
-    traits,
+    traits: disposableTraits,
     revert: true,
     reboot: false,
     unavailable: () => daemonUnavailable(settings),
@@ -41,13 +41,11 @@ function imagesFolder(state: SessionState): string {
   return path.join(state.backends, 'docker');
 }
 
-/** The changes of a container are a folder of the daemon's, and owned by many: root only, and overlay2 only. */
+/** The changes of a container are a folder of the daemon's, and owned by many: root only. */
 async function cannotKeep(settings: DockerSettings): Promise<string | undefined> {
   if (!isRoot()) return 'docker: writing an image takes root';
   try {
-    const { Driver } = (await (await connect(settings)).info()) as { Driver?: string };
-    if (Driver === 'overlay2') return undefined;
-    return `docker: writing an image takes the storage driver overlay2, not ${Driver}`;
+    return noUpperLayer((await (await connect(settings)).info()) as DaemonInfo);
   } catch (error) {
     return messageOf(error);
   }
@@ -84,11 +82,11 @@ async function openTestbed(
     throw error;
   }
   return {
-    traits,
+    traits: keepChangesIn === undefined ? disposableTraits : keptTraits,
     get auxverb() {
       return current.auxverb;
     },
-    makeDirectory: (directory, mode) => current.makeDirectory(directory, mode),
+    makeDirectory: (directory, mode, owner) => current.makeDirectory(directory, mode, owner),
     async revert(stop) {
       await current.remove();
       current = await startContainer(docker, plan, numbers, stop);

@@ -29,7 +29,8 @@ export function createLayeredFolder(state: SessionState, backend: BackendName, s
     async renewLayer() {
       if (existsSync(layer)) await discard(layer, state.trash);
       const made = { upper: path.join(layer, 'upper'), work: path.join(layer, 'work') };
-      mkdirSync(made.upper, { recursive: true, mode: 0o755 });
+      mkdirSync(layer, { mode: 0o700 }); // what is in the testbed is for nobody else on the host to touch
+      mkdirSync(made.upper, { mode: 0o755 });
       mkdirSync(made.work);
       return made;
     },

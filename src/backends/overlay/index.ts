@@ -11,14 +11,13 @@ import { messageOf, TestbedError } from '../../protocol/errors.ts';
 import type { Argv } from '../../protocol/testbed.ts';
 import type { Backend, BackendTestbed, Content, OpenOptions } from '../backend.ts';
 import { changesFolder, emptyFolder } from '../layers/changes-folder.ts';
+import { disposableTraits, keptTraits, normalUser } from '../normal-user.ts';
 import { reapSessionFolders, type SessionState } from '../session-folder.ts';
 import { createLayeredFolder, type LayeredFolder } from '../layers/layered-folder.ts';
 import { bootNamespaces, endWaiting, isWaiting, startNamespaces, type Namespaces } from './namespace.ts';
 import { ensureSkeleton } from '../layers/skeleton.ts';
 import { syscallNumbers, type SyscallNumbers } from '../../exec/syscalls.ts';
 import { overlayUnavailable } from './unavailable.ts';
-
-const traits = ['revert-full-system', 'root-on-testbed'] as const;
 
 export function overlayBackend(state: SessionState): Backend {
   let prepared: ChildProcess | undefined;
@@ -29,7 +28,7 @@ export function overlayBackend(state: SessionState): Backend {
   };
   return {
     name: 'overlay',
-    traits,
+    traits: disposableTraits,
     revert: true,
     reboot: false,
     unavailable: overlayUnavailable,
@@ -66,7 +65,8 @@ async function openTestbed(
   const lower = [skeleton, ...content.layers.toReversed()];
   const begin = async (stop: AbortSignal): Promise<Namespaces> => {
     const layer = await changesFolder(folder, options.keepChangesIn);
-    const mounts = { root: folder.root, lower, resolvConf: folder.resolvConf, ...layer };
+    const user = options.keepChangesIn === undefined ? normalUser : ''; // none of ours becomes part of an image
+    const mounts = { root: folder.root, lower, resolvConf: folder.resolvConf, user, ...layer };
     stop.throwIfAborted();
     return startNamespaces(boot(), mounts, numbers, stop);
   };
@@ -89,11 +89,11 @@ function testbed(
   let current = first;
   const kept = options.keepChangesIn;
   return {
-    traits,
+    traits: kept === undefined ? disposableTraits : keptTraits,
     get auxverb() {
       return enterArgv(current, numbers);
     },
-    makeDirectory: (directory, mode) => current.makeDirectory(directory, mode),
+    makeDirectory: (directory, mode, owner) => current.makeDirectory(directory, mode, owner),
     async revert(signal) {
       await current.stop();
       if (kept !== undefined) await emptyFolder(kept);

@@ -17,6 +17,8 @@ export interface Mounts {
   readonly upper: string;
   readonly work: string;
   readonly resolvConf: string;
+  /** A user to make; empty for none. */
+  readonly user: string;
 }
 
 export interface Namespaces {
@@ -24,8 +26,8 @@ export interface Namespaces {
   readonly paths: readonly string[];
   /** Settles when the testbed's first process has ended, for whatever reason. */
   readonly ended: Promise<void>;
-  /** By the testbed's first process, as root. @throws {TestbedError} */
-  makeDirectory(path: string, mode: number): Promise<void>;
+  /** By the testbed's first process. @param owner default: root @throws {TestbedError} */
+  makeDirectory(path: string, mode: number, owner?: string): Promise<void>;
   /** Ends every process in the testbed and waits for it. Idempotent. */
   stop(): Promise<void>;
 }
@@ -84,7 +86,8 @@ export async function startNamespaces(
     return {
       paths: handles.map((fd) => `/proc/${process.pid}/fd/${fd}`),
       ended,
-      makeDirectory: (path, mode) => askForDirectory(child, ended, `mkdir ${mode.toString(8)} ${path}\n`),
+      makeDirectory: (path, mode, owner) =>
+        askForDirectory(child, ended, `mkdir ${mode.toString(8)} ${path}${owner === undefined ? '' : ' own'}\n`),
       stop: once(async () => {
         for (const fd of handles) closeSync(fd);
         child.stdin?.end();
@@ -119,6 +122,7 @@ function settingsOf(mounts: Mounts, numbers: SyscallNumbers): string {
     work: escapeLayer(mounts.work),
     options: root ? '' : ',userxattr',
     resolv: mounts.resolvConf,
+    user: mounts.user,
     userns: root ? '' : '1',
     devices: devices.join(','),
     mount: numbers.mount,

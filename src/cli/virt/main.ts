@@ -2,6 +2,7 @@
 import { messageOf } from '../../protocol/errors.ts';
 import { attach } from '../../protocol/adt-virt/attach.ts';
 import { ReaderGone, serve } from '../../protocol/adt-virt/server.ts';
+import { externalHelp, externalUsage, runExternal } from './external.ts';
 import type { VirtBackend } from './sources.ts';
 import { terminalShell } from './terminal-shell.ts';
 
@@ -18,15 +19,30 @@ export async function virtMain(args: readonly string[], env: NodeJS.ProcessEnv):
   const { virtBackends } = await import('./sources.ts');
   const backends = virtBackends(env);
   if (name === '--help' || name === '-h') {
-    process.stdout.write(await help(backends));
+    process.stdout.write(await help(backends, env));
     return 0;
   }
+  if (name === 'external' && socketPath !== undefined && args.length === 2) return external(socketPath, env);
   const backend = Object.hasOwn(backends, name) ? backends[name] : undefined;
-  if (backend === undefined || golden.length > 1) return usage(backends);
+  const unknown = rest.find((word) => word.startsWith('-'));
+  if (unknown !== undefined) log(`goldbed-virt: unknown option ${unknown}`);
+  if (backend === undefined || golden.length > 1 || unknown !== undefined) return usage(backends);
   if (golden[0] === undefined) return run(backend, rest, backends, env);
-  if (golden[0] !== '--golden=commit')
-    return fail(`${golden[0]}: expected --golden=commit (staging: goldbed golden-update)`);
+  if (golden[0] !== '--golden=commit') {
+    log(`goldbed-virt: ${golden[0]}: expected --golden=commit (staging: goldbed golden-update)`);
+    return usage(backends);
+  }
   return run({ ...backend, source: (words) => backend.bridge(words, log) }, rest, backends, env);
+}
+
+/** Ends as the server did. */
+async function external(server: string, env: NodeJS.ProcessEnv): Promise<number> {
+  try {
+    const { code, signal } = await runExternal(server, env);
+    return signal === null ? (code ?? 1) : await dieBy(signal);
+  } catch (error) {
+    return fail(messageOf(error));
+  }
 }
 
 async function run(
@@ -35,9 +51,10 @@ async function run(
   backends: Readonly<Record<string, VirtBackend>>,
   env: NodeJS.ProcessEnv,
 ): Promise<number> {
-  const copyTimeout = Number(env['AUTOPKGTEST_VIRT_COPY_TIMEOUT'] || '300');
-  if (!Number.isInteger(copyTimeout) || copyTimeout < 0)
-    return fail('AUTOPKGTEST_VIRT_COPY_TIMEOUT: expected whole seconds');
+  const copyTimeout = seconds(env['AUTOPKGTEST_VIRT_COPY_TIMEOUT'] || '300');
+  const goldenTimeout = seconds(env['AUTOPKGTEST_VIRT_GOLDEN_TIMEOUT'] || '0');
+  if (copyTimeout === undefined) return fail('AUTOPKGTEST_VIRT_COPY_TIMEOUT: expected whole seconds');
+  if (goldenTimeout === undefined) return fail('AUTOPKGTEST_VIRT_GOLDEN_TIMEOUT: expected whole seconds');
   const stop = new AbortController();
   let died: NodeJS.Signals | undefined;
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const) {
@@ -54,7 +71,7 @@ async function run(
     await using _ = source.prepare?.();
     const io = { input: process.stdin, output: process.stdout, log };
     const shell = terminalShell(log, stop.signal);
-    const status = await serve(io, source, { copyTimeout, signal: stop.signal, shell });
+    const status = await serve(io, source, { copyTimeout, goldenTimeout, signal: stop.signal, shell });
     // what killed sessions left; last, so that nobody waits for it
     await backend.reap().catch((error: unknown) => log(`goldbed-virt: cannot clean up: ${messageOf(error)}`));
     return status;
@@ -63,6 +80,11 @@ async function run(
     if (error instanceof ReaderGone) await dieBy('SIGPIPE');
     return fail(messageOf(error));
   }
+}
+
+function seconds(text: string): number | undefined {
+  const value = Number(text);
+  return Number.isInteger(value) && value >= 0 ? value : undefined;
 }
 
 /** The signal arrives a moment later: nothing else may end the process meanwhile. */
@@ -83,17 +105,19 @@ function fail(message: string): number {
 }
 
 function usage(backends: Readonly<Record<string, VirtBackend>>): number {
-  const forms = [...Object.values(backends).map((backend) => backend.usage), 'attach SOCKET', '--help'];
+  const own = Object.values(backends).map((backend) => backend.usage);
+  const forms = [...own, externalUsage, 'attach SOCKET', '--help'];
   log(forms.map((form, i) => `${i === 0 ? 'usage:' : '      '} goldbed-virt ${form}`).join('\n'));
   return 2;
 }
 
-async function help(backends: Readonly<Record<string, VirtBackend>>): Promise<string> {
+async function help(backends: Readonly<Record<string, VirtBackend>>, env: NodeJS.ProcessEnv): Promise<string> {
   const lines = ['goldbed-virt: an adt-virt server for autopkgtest and sbuild', ''];
   for (const backend of Object.values(backends)) {
     const missing = await backend.unavailable();
     lines.push(`  goldbed-virt ${backend.usage}`, `      ${backend.what} (${missing ?? 'available'})`);
   }
+  lines.push(...externalHelp(env));
   lines.push(
     '  goldbed-virt --golden=commit BACKEND IMAGE',
     '      for sbuild-update: publishes at close what went well',

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Backend } from '../../backends/backend.ts';
 import { nativeBackends } from '../../backends/index.ts';
-import { existingChroot } from '../../backends/schroot/index.ts';
+import { existingChroot } from '../../backends/schroot/existing.ts';
 import { nullSource } from '../../backends/null.ts';
 import { loadSettings, type Settings } from '../../config/load.ts';
 import { keepFor, verifyFor } from '../../config/policy.ts';
@@ -13,6 +13,7 @@ import {
   collect,
   imageNames,
   imageSource,
+  isWritable,
   localLeases,
   readHead,
   reapPins,
@@ -92,7 +93,7 @@ function onImages(backend: Backend, state: State, images: Settings['images'], en
       leases: localLeases(state, { by: who.by, wait: goldenWait(env), onWait }),
       sessionId,
       who,
-      golden: (await backend.cannotKeep?.()) === undefined,
+      golden: (await backend.cannotKeep?.()) === undefined && (await isWritable(state, image)),
       onPublished: () => void published.add(image),
       notRun: () => canaryNotRun(images.policy[image]?.canary, 'goldbed-virt'),
       ...(bridged ? {} : { onRefused: (refused: Refused) => noteRefused(write, refused) }),

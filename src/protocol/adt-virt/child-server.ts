@@ -48,8 +48,9 @@ export async function startChildServer(argv: readonly string[], options: ChildSe
     child.kill('SIGTERM'); // the server alone: it cleans up with the help of its children
     killTimer = setTimeout(() => killGroup(child, 'SIGKILL'), options.killAfter ?? 60_000);
   };
+  const kill = (): void => killGroup(child, 'SIGKILL');
   await once(child, 'spawn');
-  return { toServer: stdin, fromServer: stdout, exited, terminate, lastWords: () => tail.join('; ') };
+  return { toServer: stdin, fromServer: stdout, exited, terminate, kill, lastWords: () => tail.join('; ') };
 }
 
 /** Settles at the end of the stream. */

@@ -7,10 +7,17 @@ import { makeScratch, removeScratch } from './scratch.ts';
 export interface ServerOptions {
   /** Seconds for one copy; 0 for no limit. */
   readonly copyTimeout: number;
+  /** Seconds for one commit, after which it is `commit-failed`; default: none. */
+  readonly goldenTimeout?: number;
   /** Ends the server: the testbed is closed, and {@link serve} throws the signal's reason. */
   readonly signal: AbortSignal;
   /** Runs an interactive shell for the `shell` verb; without it there is none. */
   readonly shell?: (testbed: Testbed, directory: string, environment: readonly string[]) => Promise<void>;
+}
+
+interface OpenTestbed {
+  readonly testbed: Testbed;
+  readonly scratch: string;
 }
 
 /** The testbed and what belongs to it. */
@@ -52,8 +59,10 @@ export class ServedTestbed {
   async revert(): Promise<string> {
     const { testbed, scratch } = this.opened('revert');
     if (!this.source.revert || testbed.revert === undefined) throw new ProtocolError('revert capability not available');
-    await testbed.revert(this.options.signal);
-    return makeScratch(testbed, scratch, this.options.signal);
+    const { signal } = this.options;
+    if (!isDisposable(testbed)) await removeScratch(testbed, scratch, signal);
+    await testbed.revert(signal);
+    return makeScratch(testbed, scratch, signal);
   }
 
   /** @param released whether the client asked for it */
@@ -61,8 +70,9 @@ export class ServedTestbed {
     const { testbed, scratch } = this.opened('close');
     this.state = { name: 'closed' };
     try {
-      // what cannot be reverted outlives its session: leave it as it was. Never with the job's signal: it may have fired
-      if (!this.source.revert) await removeScratch(testbed, scratch, new AbortController().signal);
+      // what outlives the session is left as it was. Never with the job's signal: it may have fired
+      if (!this.source.revert || !isDisposable(testbed))
+        await removeScratch(testbed, scratch, new AbortController().signal);
       if (released) await testbed.release?.(this.options.signal);
     } finally {
       await testbed[Symbol.asyncDispose]();
@@ -73,9 +83,16 @@ export class ServedTestbed {
   async commit(): Promise<void> {
     if (this.state.name !== 'golden') throw new ProtocolError('commit-golden when no golden image is open');
     const { testbed } = this.state;
+    const { signal, goldenTimeout = 0 } = this.options;
+    const limit = goldenTimeout > 0 ? AbortSignal.timeout(goldenTimeout * 1000) : new AbortController().signal;
     try {
-      await this.#removeOwn(this.state);
-      await testbed.commit(this.options.signal);
+      const stop = AbortSignal.any([signal, limit]);
+      await this.#removeOwn(this.state, stop);
+      await testbed.commit(stop);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!limit.aborted || error instanceof GoldenRefusal) throw error;
+      throw new GoldenRefusal('commit-failed', `not done within ${goldenTimeout} s`, { cause: error });
     } finally {
       this.state = { name: 'closed' };
       await this.#closeAfterCommit(testbed);
@@ -83,7 +100,7 @@ export class ServedTestbed {
   }
 
   /** The open testbed. @throws {ProtocolError} */
-  opened(verb: string): { readonly testbed: Testbed; readonly scratch: string } {
+  opened(verb: string): OpenTestbed {
     if (this.state.name === 'closed') throw new ProtocolError(`${verb} when not open`);
     return this.state;
   }
@@ -101,8 +118,7 @@ export class ServedTestbed {
   }
 
   /** What the server has put there must not become part of the image. @throws {GoldenRefusal} */
-  async #removeOwn({ testbed, scratch }: { readonly testbed: Testbed; readonly scratch: string }): Promise<void> {
-    const { signal } = this.options;
+  async #removeOwn({ testbed, scratch }: OpenTestbed, signal: AbortSignal): Promise<void> {
     try {
       await removeScratch(testbed, scratch, signal);
     } catch (error) {
@@ -124,6 +140,11 @@ export class ServedTestbed {
     if (this.source.openGolden === undefined) throw new ProtocolError('unknown command `open-golden`');
     return this.source.openGolden(this.options.signal);
   }
+}
+
+/** README.virtualisation-server: a revert that is not of the full system leaves /tmp and /home as they are. */
+function isDisposable({ traits }: Testbed): boolean {
+  return traits.includes('revert-full-system');
 }
 
 function isGolden(testbed: Testbed | GoldenTestbed): testbed is GoldenTestbed {

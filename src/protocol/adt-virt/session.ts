@@ -10,7 +10,7 @@ import { decodeArgv, decodeWord, encodeWord } from './words.ts';
 export interface SessionOptions {
   /** For error messages. */
   readonly backend: string;
-  /** Milliseconds that a server gets to end after `quit`, and again after it was terminated; default 30 s. */
+  /** Milliseconds that a server gets to end after `quit`, and twice that after it was terminated; default 30 s. */
   readonly grace?: number;
   /** Milliseconds that a session which is disposed of while open gets for `close`; default 5 minutes. */
   readonly closeLimit?: number;
@@ -24,6 +24,9 @@ export class CopyError extends TestbedError {
     this.reply = reply;
   }
 }
+
+/** The server knows the verb, and cannot do it here; the session goes on. */
+export class Unsupported extends TestbedError {}
 
 const goldenWords: readonly string[] = ['golden-locked', 'golden-unavailable', 'commit-failed', 'golden-changed'];
 
@@ -50,7 +53,7 @@ export class Session implements AsyncDisposable {
       if (banner !== 'ok') throw session.#unexpected('start', 'start-up', banner);
       return session;
     } catch (error) {
-      channel.terminate();
+      await session.#stop();
       throw error;
     }
   }
@@ -109,6 +112,19 @@ export class Session implements AsyncDisposable {
     return this.#none('copy', 'copyup', source, target);
   }
 
+  /**
+   * An interactive shell in the testbed, on the terminal that the server has; settles when it ends.
+   * @param environment `NAME=value` words @throws {Unsupported} when the server has none, as old ones say
+   */
+  shell(directory: string, ...environment: readonly string[]): Promise<void> {
+    return this.#none('run', 'shell', directory, ...environment);
+  }
+
+  /** Has the server tell on its standard error what it knows about a failure. Old servers end on it: ask when all is lost. */
+  auxverbDebugFail(): Promise<void> {
+    return this.#none('protocol', 'auxverb_debug_fail');
+  }
+
   async close(): Promise<void> {
     this.#open = false;
     await this.#none('close', 'close');
@@ -136,14 +152,20 @@ export class Session implements AsyncDisposable {
   }
 
   async #sayGoodbye(): Promise<ServerExit> {
-    const { toServer, fromServer, exited, terminate } = this.#channel;
-    toServer.write('quit\n');
+    const { toServer, fromServer, exited } = this.#channel;
+    toServer.end('quit\n'); // as autopkgtest: one that does not know quit may know the end of its input
     fromServer.resume(); // some servers answer; a closed pipe would make their exit status a lie
-    const ended = await within(exited, this.#grace());
-    toServer.end();
-    if (ended !== undefined) return ended;
+    return (await within(exited, this.#grace())) ?? this.#stop();
+  }
+
+  /** Does not return before it has ended: who exits then leaves no server behind. */
+  async #stop(): Promise<ServerExit> {
+    const { exited, terminate, kill } = this.#channel;
     terminate();
-    return (await within(exited, this.#grace())) ?? { kind: 'signal', signal: 'SIGKILL' };
+    const ended = await within(exited, 2 * this.#grace());
+    if (ended !== undefined || kill === undefined) return ended ?? { kind: 'signal', signal: 'SIGTERM' };
+    kill();
+    return exited;
   }
 
   #grace(): number {
@@ -182,6 +204,8 @@ export class Session implements AsyncDisposable {
     if (step === 'copy' && (answer === 'timeout' || answer === 'copy-failed')) {
       throw new CopyError(answer, this.#options.backend, `${words.join(' ')}: ${answer}`);
     }
+    if (verb === 'shell' && answer === 'not supported by virt server')
+      throw new Unsupported(step, this.#options.backend, `${verb}: ${answer}`);
     throw this.#unexpected(step, verb, answer);
   }
 

@@ -1,5 +1,7 @@
 /** The verbs of the protocol: how many arguments each takes, and the reply. Written with `_`, as the stock servers look them up. */
 import { copyDown, copyUp, type CopyOptions } from './copy.ts';
+import { messageOf } from '../errors.ts';
+import { GoldenRefusal } from '../testbed.ts';
 import { ProtocolError } from './protocol-error.ts';
 import { rebootWithScratch } from './reboot.ts';
 import type { ServedTestbed } from './served-testbed.ts';
@@ -17,7 +19,7 @@ export const verbs: ReadonlyMap<string, Verb> = new Map<string, Verb>([
   ['open_golden', { args: [0, 0], run: async (server) => `ok ${await server.open(true)}` }],
   ['commit_golden', { args: [0, 0], run: async (server) => server.commit().then(() => 'ok') }],
   ['revert', { args: [0, 0], run: async (server) => `ok ${await server.revert()}` }],
-  ['close', { args: [0, 0], run: async (server) => server.close(true).then(() => 'ok') }],
+  ['close', { args: [0, 0], run: close }],
   ['quit', { args: [0, 0], run: async () => 'ok' }], // the loop ends on it, without a reply
   ['reboot', { args: [0, 1], run: reboot }],
   ['print_execute_command', { args: [0, 0], run: async (server) => printExecuteCommand(server) }],
@@ -35,7 +37,9 @@ function capabilities({ source, state }: ServedTestbed): string[] {
     ...(source.revert ? ['revert'] : []),
     ...(source.reboot ? ['reboot'] : []),
     ...(source.openGolden === undefined ? [] : ['golden-image']),
-    ...(state.name === 'golden' ? [`golden-image-id=${encodeWord(state.testbed.generationId)}`] : []),
+    ...(source.openGolden !== undefined && state.name !== 'closed' && state.testbed.generationId !== undefined
+      ? [`golden-image-id=${encodeWord(state.testbed.generationId)}`]
+      : []),
     ...(state.name !== 'closed' && state.testbed.rootOnHost !== undefined
       ? [`downtmp-host=${state.testbed.rootOnHost.replace(/\/$/, '')}${state.scratch}`]
       : []),
@@ -44,6 +48,17 @@ function capabilities({ source, state }: ServedTestbed): string[] {
 
 function printExecuteCommand(server: ServedTestbed): string {
   return `ok ${encodeArgv(server.opened('print-execute-command').testbed.auxverb)}`;
+}
+
+/** @throws {ProtocolError} also when the testbed cannot be closed: exit 12, as the stock servers */
+async function close(server: ServedTestbed): Promise<string> {
+  try {
+    await server.close(true);
+    return 'ok';
+  } catch (error) {
+    if (error instanceof ProtocolError || error instanceof GoldenRefusal) throw error;
+    throw new ProtocolError(`close: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 async function reboot(server: ServedTestbed, [how]: readonly string[]): Promise<string> {

@@ -20,7 +20,7 @@ export interface Vector extends Expected {
   /** 5.49 no longer does what `stock` says. */
   readonly stock549?: 'as ours';
   /** Only for servers that have `revert`. */
-  readonly needs?: 'revert' | 'no-revert' | 'reboot' | 'no-reboot';
+  readonly needs?: 'revert' | 'no-revert' | 'reboot' | 'no-reboot' | 'no-golden';
 }
 
 const ok = /^ok$/;
@@ -120,5 +120,6 @@ export const serverVectors: readonly Vector[] = [
   { name: 'a last line without newline', send: 'capabilities', replies: [caps], ...endOfInput },
   { name: 'commit-golden while closed', send: 'commit-golden\n', replies: [], ...fatal },
   { name: 'commit-golden after a plain open', send: 'open\ncommit-golden\n', replies: [scratch], ...fatal },
+  { name: 'open-golden where it is not announced', send: 'open-golden\n', replies: [], ...fatal, needs: 'no-golden' },
   { name: 'open-golden with an argument', send: 'open-golden x\n', replies: [], ...fatal },
 ];

@@ -43,14 +43,15 @@ const image = async (): Promise<{ generation: string; files: string[] }> => {
 const original = { generation: '1', files: [] };
 const marked = { generation: '2', files: ['m'] };
 
-test('G1, G2: announced in every state, the id only while a golden image is open', async () => {
+test('G1, G2: announced in every state, the id of what is open only while something is', async () => {
   const wire = start();
   expect(await wire.ask('capabilities')).toBe('ok revert-full-system revert golden-image');
-  expect(await wire.ask('open')).toMatch(/^ok \/\S+$/);
-  expect(await wire.ask('capabilities')).toBe('ok revert-full-system revert golden-image');
-  expect(await wire.ask('close')).toBe('ok');
-  expect(await wire.ask('open-golden')).toMatch(/^ok \/\S+$/);
   const expected = 'ok revert-full-system revert golden-image golden-image-id=directory%401';
+  expect(await wire.ask('open')).toMatch(/^ok \/\S+$/);
+  expect(await wire.ask('capabilities')).toBe(expected);
+  expect(await wire.ask('close')).toBe('ok');
+  expect(await wire.ask('capabilities')).toBe('ok revert-full-system revert golden-image');
+  expect(await wire.ask('open-golden')).toMatch(/^ok \/\S+$/);
   expect(await wire.ask('capabilities')).toBe(expected);
   expect(await wire.ask('capabilities')).toBe(expected);
   expect(await wire.quit()).toBe(0);

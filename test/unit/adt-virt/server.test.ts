@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import path from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
 import { setImmediate as immediate } from 'node:timers/promises';
@@ -12,7 +12,7 @@ import { nullSource } from '../../../src/backends/null.ts';
 import { killGroup, start } from '../../../src/exec/run.ts';
 import { startInProcess } from '../../../src/protocol/adt-virt/pair.ts';
 import { ReaderGone, serve } from '../../../src/protocol/adt-virt/server.ts';
-import type { Testbed, TestbedSource } from '../../../src/protocol/testbed.ts';
+import type { Testbed, TestbedSource, Trait } from '../../../src/protocol/testbed.ts';
 import { Asking } from './fixtures/asking.ts';
 
 const host = nullSource(process.getuid?.() ?? 0);
@@ -43,7 +43,7 @@ function served(source: TestbedSource, said: string[] = []): Asking {
 test('a hook that throws: no reply, what it said, closed, 16', async () => {
   const said: string[] = [];
   const revert = (): Promise<void> => Promise.reject(new Error('no such snapshot'));
-  const { source, open } = hostWith({ revert }, { revert: true });
+  const { source, open } = hostWith({ revert, traits: ['revert-full-system'] }, { revert: true });
   const wire = served(source, said);
   const scratch = (await wire.ask('open')).slice(3);
   expect(await wire.ask('revert')).toBe('(end)');
@@ -51,6 +51,20 @@ test('a hook that throws: no reply, what it said, closed, 16', async () => {
   expect(said).toEqual(['goldbed-virt: unexpected error: no such snapshot']);
   expect(open()).toBe(0);
   execFileSync('/bin/rmdir', [scratch]);
+});
+
+test('a testbed that cannot be closed: no reply, 12, and it is not tried again', async () => {
+  const said: string[] = [];
+  let tries = 0;
+  const dispose = async (): Promise<void> => {
+    tries++;
+    throw new Error('target is busy');
+  };
+  const wire = served(hostWith({ [Symbol.asyncDispose]: dispose }).source, said);
+  await wire.ask('open');
+  expect(await wire.ask('close')).toBe('(end)');
+  expect([await wire.exit(), tries]).toEqual([12, 1]);
+  expect(said).toEqual(['goldbed-virt: failure: close: target is busy']);
 });
 
 test('a testbed in which no scratch directory can be made is closed again', async () => {
@@ -74,7 +88,7 @@ test('an unknown verb is quoted in part, a line of 1 MiB and more is an error of
 test('the execute command is read again after a revert', async () => {
   let reverts = 0;
   const testbed: Testbed = {
-    traits: [],
+    traits: ['revert-full-system'],
     get auxverb() {
       return ['/usr/bin/env', `REVERTS=${reverts}`] as const;
     },
@@ -95,7 +109,7 @@ test('the execute command is read again after a revert', async () => {
 });
 
 test('traits of the open testbed are announced while it is open', async () => {
-  const user = 'suggested-normal-user=user';
+  const user = `suggested-normal-user=${userInfo().username}` as const;
   const wire = served(hostWith({ traits: [user, user] }, { traits: [] }).source);
   expect(await wire.ask('capabilities')).toBe('ok');
   const scratch = (await wire.ask('open')).slice(3);
@@ -103,6 +117,29 @@ test('traits of the open testbed are announced while it is open', async () => {
   expect(await wire.ask('close')).toBe('ok');
   expect(await wire.ask('capabilities')).toBe('ok');
   expect(await wire.quit()).toBe(0);
+});
+
+test.each<[string, readonly Trait[], string]>([
+  ['nobody else', [], `755 ${userInfo().username}`],
+  ['the user that tests run as', [`suggested-normal-user=${userInfo().username}`], `755 ${userInfo().username}`],
+  ['all, where there is nobody else', ['isolation-container'], `777 ${userInfo().username}`],
+])('the scratch directory is for %s', async (_, traits, expected) => {
+  const wire = served(hostWith({ traits }).source);
+  const scratch = (await wire.ask('open')).slice(3);
+  expect(execFileSync('/usr/bin/stat', ['-c', '%a %U', scratch], { encoding: 'utf8' })).toBe(`${expected}\n`);
+  expect(await wire.quit()).toBe(0);
+});
+
+test('what a revert leaves of /tmp does not hold the scratch directory up; at the end it is gone', async () => {
+  const revert = async (): Promise<void> => {}; // as a session of schroot with the host's /tmp
+  const wire = served(hostWith({ revert }, { revert: true }).source);
+  const opened = await wire.ask('open');
+  expect(await wire.ask('revert')).toBe(opened);
+  expect(await wire.ask('close')).toBe('ok');
+  expect(existsSync(opened.slice(3))).toBe(false);
+  expect(await wire.ask('open')).toBe(opened);
+  expect(await wire.quit()).toBe(0);
+  expect(existsSync(opened.slice(3))).toBe(false);
 });
 
 test('copies between identical paths are left alone where the client writes by itself', async () => {

@@ -59,7 +59,8 @@ const bad: [string, string | undefined, (session: Session) => Promise<unknown>, 
   ['print-execute-command: nothing', 'ok \n', (s) => s.executeCommand(), /print-execute-command/],
   ['copydown: more than ok', 'ok extra\n', (s) => s.copyDown('/a', '/b'), /copydown/],
   ['close: not ok', 'close-failed\n', (s) => s.close(), /close: the server answered "close-failed"/],
-  ['shell of old: unsupported', 'not supported by virt server\n', (s) => s.revert(), /revert/],
+  ['shell: an error', 'no\n', (s) => s.shell('/'), /shell: the server answered "no"/],
+  ['auxverb_debug_fail: it ends on it', undefined, (s) => s.auxverbDebugFail(), /ended with status 12/],
 ];
 test.each(bad)('%s', async (_, reply, ask, message) => {
   const channel = scripted('ok\n', [reply], { kind: 'code', code: 12 });

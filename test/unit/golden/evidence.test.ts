@@ -60,6 +60,39 @@ test.each([
     [[['sh', '-c', 'apt-get update'], 0]],
     'no command that changes packages was run',
   ],
+  [
+    'a shell line that fails, and speaks of apt',
+    [
+      [['apt-get', 'update'], 0],
+      [sbuild('sh', '-c', 'DEBIAN_FRONTEND=noninteractive apt-get -y dist-upgrade'), 100],
+    ],
+    'a command failed with 100: sh -c DEBIAN_FRONTEND=noninteractive apt-get -y dist-upgrade',
+  ],
+  [
+    'a shell in full dress',
+    [
+      [['apt-get', 'update'], 0],
+      [['/bin/bash', '-ec', 'cd / && /usr/bin/dpkg --configure -a'], 1],
+    ],
+    'a command failed with 1: /bin/bash -ec cd / && /usr/bin/dpkg --configure -a',
+  ],
+  [
+    'a program that runs apt for somebody',
+    [
+      [['apt-get', 'update'], 0],
+      [['timeout', '600', 'apt-get', 'upgrade'], 124],
+    ],
+    'a command failed with 124: timeout 600 apt-get upgrade',
+  ],
+  [
+    'shell lines about something else may fail, and so may queries',
+    [
+      [['apt-get', 'update'], 0],
+      [['sh', '-c', 'test -e /etc/apt/sources.list.d/x; dpkg-query -W x; grep apticron /etc/passwd'], 1],
+      [['env', 'A=b', 'dpkg-query', '-W', 'x'], 1],
+    ],
+    undefined,
+  ],
 ] as const)('%s', (_, journal, expected) => {
   expect(doubt(journal.map(([argv, status]) => ({ argv: [...argv], status })))).toBe(expected);
 });
