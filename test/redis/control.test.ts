@@ -167,7 +167,7 @@ test('a deadline ends a job that waits; one that has ended before is left alone'
   await (await claimed()).complete(outcome());
   const late = await enqueue(redis, buildRequest('b'), 'amd64', { deadline });
   const later = await enqueue(redis, buildRequest('c'), 'amd64', { deadline: Date.now() + 3_600_000 });
-  const times = { every: 10, ttl: 10_000, deadAfter: 1e9, unlockedAfter: 1e9, forgetEvery: 1e9 };
+  const times = { every: 10, ttl: 10_000, deadAfter: 1e9, regroup: 0, unlockedAfter: 1e9, forgetEvery: 1e9 };
   await using coordinator = coordinate({ redis, incarnation: 'x', claims, log: () => {}, times });
   void coordinator;
   expect(await waitFor(redis, late.runId, never)).toMatchObject({
