@@ -10,20 +10,19 @@ import { Breaker } from '../worker/breaker.ts';
 import { Claims } from '../worker/claims.ts';
 import { coordinate } from '../worker/coordinator.ts';
 import { fleetTimes } from '../worker/fleet-times.ts';
-import { handle, type Ending, type Gate, type Log } from '../worker/handle.ts';
+import type { Log } from '../worker/handle.ts';
 import type { HealthOptions, HealthServer } from '../worker/health-server.ts';
 import { openJournal } from '../worker/journal.ts';
 import { runLoop } from '../worker/loop.ts';
 import { HostGuard } from '../worker/host-guard.ts';
 import type { Metrics, MeteredWorker } from '../worker/metrics.ts';
-import { parkIfPaused } from '../worker/parked.ts';
 import { announce } from '../worker/presence.ts';
 import { recover } from '../worker/recover.ts';
-import { keepRenewed } from '../worker/renewal.ts';
+import { runClaimed } from '../worker/run-claimed.ts';
 import { isScheduled } from '../worker/scheduled.ts';
 import { Slots } from '../worker/slots.ts';
 import { openRedis, type Context } from './context.ts';
-import { applySchedules, beginOnSchedule, freshnessGate } from './freshness.ts';
+import { applySchedules, beginOnSchedule, freshnessGate, refreshTimes } from './freshness.ts';
 import { makeHost } from './make-host.ts';
 import { hostDescription } from './describe-host.ts';
 import { offersOf } from './offers.ts';
@@ -89,26 +88,21 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
   using gate = freshnessGate(context, { redis, claims, nudges, host: host.name });
   const guard = new HostGuard(redis, host.name, breaker);
   const { metrics: port } = context.settings.worker;
-  const meter = { redis, host: host.name, slots, breaker, notReady: () => guard.notReady() };
+  const about = { redis, host: host.name, incarnation, slots, breaker, notReady: () => guard.notReady() };
+  const meter = { ...about, refreshWaits: () => gate.waiting, refreshed: () => refreshTimes(state) };
   await using metered = port === undefined ? undefined : await serveMetrics(port, meter);
   if (metered !== undefined) log(`metrics on http://127.0.0.1:${metered.port}/metrics`);
   const offers = offersOf(context, backends, presence);
   log(`worker on ${host.name} with ${options.slots} ${options.slots === 1 ? 'slot' : 'slots'}, state in ${state.root}`);
+  const shared = { redis, claims, nudges, host, guard, log };
+  const path = { ...shared, fresh: gate, metrics: metered?.metrics, shutdown: control.shutdown };
   control.ready();
   await runLoop(
     {
       slots,
       claims,
       offers: async () => guard.allowed(await offers()),
-      run: async (claimed) => {
-        if (isScheduled(claimed)) return beginOnSchedule(claimed, redis, log);
-        using renewal = keepRenewed(claimed, redis, nudges, control.shutdown);
-        const jobLog: Log = (line, details) => log(line, { job: claimed.runId, queue: claimed.key, ...details });
-        const admit: Gate = async (job, request) =>
-          !(await parkIfPaused(redis, claims, job)) && gate.admit(job, request);
-        const run = (): Promise<Ending> => handle(claimed, host, admit, renewal.signal, jobLog);
-        await guard.run(claimed, () => metered?.metrics.count(claimed, run) ?? run());
-      },
+      run: (claimed) => (isScheduled(claimed) ? beginOnSchedule(claimed, redis, log) : runClaimed(path, claimed)),
       onNudge: (wake) => listenForWork(nudges, host.name, wake),
       sweep,
       log,

@@ -66,6 +66,8 @@ export const redisKeys = (p: string) => ({
   fair: (key: RoutingKey) => `${p}:fair:${key}`,
   /** String: the incarnation of the worker that looks after the whole fleet. Expires. */
   coordinator: `${p}:coordinator`,
+  /** String: the incarnation of the worker whose /metrics tells of the whole fleet. Expires. */
+  fleetMetrics: `${p}:fleet-metrics`,
   /** Hash: hosts that take no jobs because an operator said so, with the reason (presence.ts). */
   drained: `${p}:drained`,
   /** Hash: the queue in which the scheduler of an image is, by image. */
