@@ -1,7 +1,8 @@
 /** What a running worker says of itself in Redis: for those who wait for one, and for `goldbed host`. */
 import * as z from 'zod';
 
-export const presenceSchema = z.strictObject({
+/** What another version says beside this is passed over. */
+export const presenceSchema = z.object({
   host: z.string(),
   /** Names this run of the worker; its claims' tokens begin with it. */
   incarnation: z.string(),
@@ -26,6 +27,8 @@ export const presenceSchema = z.strictObject({
   /** Why it takes no jobs of its own accord, part by part (breaker.ts); empty while all is well. */
   troubles: z.array(z.string()).default([]),
   since: z.number(),
+  /** Milliseconds for which a heartbeat counts: with the score, when the last one came. */
+  counts: z.number().optional(),
 });
 export type Presence = z.infer<typeof presenceSchema>;
 

@@ -40,8 +40,8 @@ export const redisKeys = (p: string) => ({
   latestRun: (requestId: string) => `${p}:request:${requestId}`,
   /**
    * Hash of a run: `queue`, `kind`, `image`, `what`, `submitted` (ms), `tenant`; `avoid`: hosts on which its testbed
-   * failed; `waits` (waits.ts): the refresh that it waits for; `labels`, with blanks between; `parked`: the paused label
-   * for which it was put off; `deadline` (ms).
+   * failed; `waits` (waits.ts): the refresh that it waits for; `labels`, with blanks between; `parked`: what is paused
+   * (paused.ts), so that it was put off; `leftBy`: the host that left it to the others last; `deadline` (ms).
    */
   run: (runId: string) => `${p}:run:${runId}`,
   /** Sorted set of run ids by submission time (ms). */

@@ -32,26 +32,37 @@ export function watchEnding(claimed: Claimed): Watched {
     await action(); // it counts when Redis has it: else it is lost
     ended = what;
   };
-  return {
-    claimed: {
-      ...claimed,
-      complete: (outcome) => as({ word: verdictOf(outcome) }, () => claimed.complete(outcome)),
-      fail: (error, how) => as(failed(error, how), () => claimed.fail(error, how)),
-      giveBack: () => as({ word: 'returned' }, () => claimed.giveBack()),
-      async leave(delay) {
-        putOff = true;
-        await claimed.leave(delay);
-      },
+  const watched: Pick<Claimed, 'complete' | 'fail' | 'giveBack' | 'leave'> = {
+    complete: (outcome) => as(completedWith(outcome), () => claimed.complete(outcome)),
+    fail: (error, how) => as(failedWith(error, how), () => claimed.fail(error, how)),
+    giveBack: () => as({ word: 'returned' }, () => claimed.giveBack()),
+    async leave(delay) {
+      putOff = true;
+      await claimed.leave(delay);
     },
+  };
+  return {
+    claimed: covered(claimed, watched),
     ending: () => ended ?? (putOff ? undefined : { word: 'lost' }),
   };
 }
 
-function verdictOf({ result }: Outcome): string {
-  return verdicts.includes(result.status) ? result.status : 'other';
+/** The same thing with some methods in the place of its own; whatever it is made of, it keeps its own `this`. */
+function covered<T extends object>(thing: T, methods: Partial<T>): T {
+  return new Proxy(thing, {
+    get(target, name) {
+      if (Object.hasOwn(methods, name)) return methods[name as keyof T];
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
 }
 
-function failed(error: Error, { retry }: { readonly retry: boolean }): Ended {
+export function completedWith({ result }: Outcome): Ended {
+  return { word: verdicts.includes(result.status) ? result.status : 'other' };
+}
+
+export function failedWith(error: Error, { retry }: { readonly retry: boolean }): Ended {
   const failure = parseFailure(error.message);
   if (retry) return { word: 'retried', failure };
   return { word: failure.class === 'interrupted' ? 'cancelled' : failure.class, failure };
