@@ -5,6 +5,7 @@
 import { reapPins } from '../golden/index.ts';
 import { redisLeases } from '../golden/lease.ts';
 import { Interruption } from '../protocol/errors.ts';
+import { durabilityWarning } from '../redis/durability.ts';
 import { subscribeNudges, type Nudges } from '../redis/nudges.ts';
 import { Breaker } from '../worker/breaker.ts';
 import { Claims } from '../worker/claims.ts';
@@ -92,6 +93,8 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
   const meter = { ...about, refreshWaits: () => gate.waiting, refreshed: () => refreshTimes(state) };
   await using metered = port === undefined ? undefined : await serveMetrics(port, meter);
   if (metered !== undefined) log(`metrics on http://127.0.0.1:${metered.port}/metrics`);
+  const warning = await durabilityWarning(redis);
+  if (warning !== undefined) log(warning);
   const offers = offersOf(context, backends, presence);
   log(`worker on ${host.name} with ${options.slots} ${options.slots === 1 ? 'slot' : 'slots'}, state in ${state.root}`);
   const shared = { redis, claims, nudges, host, guard, log };
