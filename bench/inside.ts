@@ -10,9 +10,12 @@ import { makePlace, type Place } from './place.ts';
 import { measureQueue } from './queue.ts';
 import { measureReaders } from './readers.ts';
 import { report } from './report.ts';
-import { readResults, writeResults, type SectionContext } from './results.ts';
+import { readResults, writeResults, type Results, type SectionContext } from './results.ts';
 import { measureUpdate } from './update.ts';
 import { measureWire } from './wire.ts';
+
+/** Made when the first section asks for it. */
+type BaseImages = () => Promise<BaseImage>;
 
 export async function inside(folder: string, options: Options): Promise<void> {
   const stop = new AbortController();
@@ -21,8 +24,12 @@ export async function inside(folder: string, options: Options): Promise<void> {
   }
   try {
     const place = await makePlace(folder, stop.signal);
-    const base = await makeBaseImage(place, options.suite);
-    for (const section of options.only) await measure(section, place, base, options);
+    let made: Promise<BaseImage> | undefined;
+    const base: BaseImages = () => (made ??= makeBaseImage(place, options.suite));
+    for (const section of options.only) {
+      keep(await measure(section, place, base, options));
+      place.say(`${section}: written to bench/README.md`);
+    }
   } catch (error) {
     process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
     process.exitCode = stop.signal.aborted ? 130 : 1;
@@ -31,31 +38,45 @@ export async function inside(folder: string, options: Options): Promise<void> {
   }
 }
 
-/** Written after each section: what was measured survives a later failure. */
-async function measure(section: Section, place: Place, base: BaseImage, options: Options): Promise<void> {
-  const context = await contextOf(section, place, base, options);
+async function measure(section: Section, place: Place, base: BaseImages, options: Options): Promise<Results> {
   const rounds = options.rounds[section];
+  // the queue's jobs have no session
+  const image = section === 'queue' ? undefined : await base();
+  const context = await contextOf(section, place, image, options);
   const measured = {
-    wire: async () => ({ wire: { ...(await measureWire(place, base, rounds)), context } }),
-    build: async () => ({ build: { ...(await measureBuild(place, base, rounds)), context } }),
-    update: async () => ({ update: { ...(await measureUpdate(place, base, rounds)), context } }),
-    readers: async () => ({ readers: { ...(await measureReaders(place, base, rounds)), context } }),
-    queue: async () => ({ queue: { ...(await measureQueue(place, rounds)), context } }),
+    wire: async (on: BaseImage) => ({ wire: { ...(await measureWire(place, on, rounds)), context } }),
+    build: async (on: BaseImage) => ({ build: { ...(await measureBuild(place, on, rounds)), context } }),
+    update: async (on: BaseImage) => ({ update: { ...(await measureUpdate(place, on, rounds)), context } }),
+    readers: async (on: BaseImage) => ({ readers: { ...(await measureReaders(place, on, rounds)), context } }),
   };
-  const results = { ...readResults(), ...(await measured[section]()) };
-  writeResults(results);
-  writeFileSync(fileURLToPath(new URL('./README.md', import.meta.url)), report(results));
-  place.say(`${section}: written to bench/README.md`);
+  if (section === 'queue' || image === undefined) return { queue: { ...(await measureQueue(place, rounds)), context } };
+  return measured[section](image);
 }
 
-async function contextOf(section: Section, place: Place, base: BaseImage, options: Options): Promise<SectionContext> {
+/** Written after each section: what was measured survives a later failure. */
+function keep(measured: Results): void {
+  const results = { ...readResults(), ...measured };
+  writeResults(results);
+  writeFileSync(fileURLToPath(new URL('./README.md', import.meta.url)), report(results));
+}
+
+async function contextOf(
+  section: Section,
+  place: Place,
+  base: BaseImage | undefined,
+  options: Options,
+): Promise<SectionContext> {
   const args = options.args.length === 0 ? '' : ` -- ${options.args.join(' ')}`;
+  const image =
+    base === undefined
+      ? 'none'
+      : `${base.suite} ${base.arch}, mmdebstrap's buildd variant and package lists, ${base.megabytes} MB`;
   return {
     date: new Date().toISOString().slice(0, 10),
     command: `npm run bench${args}`,
     rounds: options.rounds[section],
-    suite: base.suite,
-    image: `${base.suite} ${base.arch}, mmdebstrap's buildd variant and package lists, ${base.megabytes} MB`,
+    suite: base?.suite ?? options.suite,
+    image,
     machine: await describeMachine(place.signal),
   };
 }

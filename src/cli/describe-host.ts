@@ -1,5 +1,6 @@
 /** What this host tells of itself with each heartbeat. */
 import { readFileSync } from 'node:fs';
+import { release } from 'node:os';
 import { statfs } from 'node:fs/promises';
 import type { Backend } from '../backends/backend.ts';
 import { debianArchitecture } from '../exec/debian-architecture.ts';
@@ -56,14 +57,19 @@ export function describeLedger(ledger: Ledger) {
   const { slots, busy, capacity, reserved, sizes, keepsRoomFor } = ledger;
   return { slots, busy, capacity, reserved, sizes, ...(keepsRoomFor === undefined ? {} : { keepsRoomFor }) };
 }
+/** Debian packages, as patterns of dpkg-query: what runs jobs, and what opens their testbeds. */
+const tools = [
+  ...['sbuild', 'autopkgtest', 'mmdebstrap', 'schroot', 'docker.io', 'docker-ce', 'podman'],
+  ...['qemu-system-x86', 'qemu-system-arm', 'qemu-system-misc', 'qemu-system-ppc'],
+];
 
 async function toolVersions(): Promise<Record<string, string>> {
   const { version } = JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string };
-  const query = ['/usr/bin/dpkg-query', '--show', '--showformat=${Package} ${Version}\\n', 'sbuild', 'autopkgtest'];
-  const { stdout } = await run(query, {}); // names those that are installed, whatever its exit code
-  const tools = stdout.split('\n').flatMap((line) => {
-    const [name, found] = line.split(' ');
-    return name && found ? [[name, found] as const] : [];
+  const format = '--showformat=${Package} ${Version} ${db:Status-Status}\\n';
+  const { stdout } = await run(['/usr/bin/dpkg-query', '--show', format, ...tools], {}); // whatever its exit code
+  const installed = stdout.split('\n').flatMap((line) => {
+    const [name, found, status] = line.split(' ');
+    return name && found && status === 'installed' ? [[name, found] as const] : [];
   });
-  return { goldbed: version, node: process.versions.node, ...Object.fromEntries(tools) };
+  return { goldbed: version, node: process.versions.node, linux: release(), ...Object.fromEntries(installed) };
 }

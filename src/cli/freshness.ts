@@ -1,7 +1,7 @@
 /** Joins what keeps images fresh: the store and the policy of this host, the refreshes of the producer, the worker. */
 import { strategyFor } from '../config/policy.ts';
 import { debianArchitecture } from '../exec/debian-architecture.ts';
-import { freshnessOf } from '../golden/index.ts';
+import { freshnessOf, imageNames } from '../golden/index.ts';
 import { messageOf } from '../protocol/errors.ts';
 import { refreshRequest } from '../protocol/job-request.ts';
 import { enqueue } from '../producer/enqueue.ts';
@@ -66,4 +66,14 @@ export async function applySchedules(context: Context, redis: RedisHandle, log: 
     const gone = by === configuredBy(context.settings) && !wanted.some((one) => one.image === image);
     if (gone) await removeSchedule(redis, image);
   }
+}
+
+/** When each image of this host was last refreshed or found up to date; without those that go away in this moment. */
+export async function refreshTimes(state: Context['state']): Promise<ReadonlyMap<string, number>> {
+  const found = new Map<string, number>();
+  for (const image of await imageNames(state)) {
+    const freshness = await freshnessOf(state, image).catch(() => undefined);
+    if (freshness !== undefined) found.set(image, freshness.looked);
+  }
+  return found;
 }

@@ -9,6 +9,7 @@ import { parseRoutingKey } from '../protocol/routing.ts';
 import { describeResources, usualSize } from '../protocol/size.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import type { Nudges } from '../redis/nudges.ts';
+import { durabilityWarning } from '../redis/durability.ts';
 import { persist } from '../redis/persist.ts';
 import type { Breaker } from '../worker/breaker.ts';
 import { claimUntilPassed, type Rest } from '../worker/claim-until-passed.ts';
@@ -16,18 +17,16 @@ import { Claims } from '../worker/claims.ts';
 import { coordinate } from '../worker/coordinator.ts';
 import type { FleetTimes } from '../worker/fleet-times.ts';
 import { follow } from '../worker/follow.ts';
-import type { FreshnessGate } from '../worker/freshness.ts';
-import { handle, type Ending, type Gate, type Log } from '../worker/handle.ts';
+import type { Ending, Log } from '../worker/handle.ts';
 import type { Host } from '../worker/host.ts';
 import { HostGuard } from '../worker/host-guard.ts';
 import type { Journal } from '../worker/journal.ts';
 import type { AdoptedJob } from '../worker/keeper-link.ts';
 import type { Keeper } from '../worker/keeper.ts';
-import type { KeptJob } from '../worker/kept-job.ts';
 import type { Metrics } from '../worker/metrics.ts';
-import { parkIfPaused } from '../worker/parked.ts';
 import { announce } from '../worker/presence.ts';
 import { recover, recoverEntries, type Settling } from '../worker/recover.ts';
+import { runClaimed } from '../worker/run-claimed.ts';
 import { keepRenewed } from '../worker/renewal.ts';
 import type { Ledger } from '../worker/ledger.ts';
 import { isScheduled } from '../worker/scheduled.ts';
@@ -75,9 +74,9 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
   const guard = new HostGuard(redis, host.name, parts.breaker);
   const { clearAway, giveUp } = recovering(parts, claims);
   const counted: { metrics?: Metrics | undefined } = {}; // there are none yet
-  const concluded = (job: AdoptedJob, ending: Ending): Promise<void> => {
-    counted.metrics?.countEnd(job.handed, ending);
-    return guard.ended(job.handed, ending);
+  const concluded = async (job: AdoptedJob, ending: Ending): Promise<void> => {
+    counted.metrics?.countAdopted(job.handed, await job.ending);
+    await guard.ended(job.handed, ending);
   };
   // before anything is awaited: until the claims know of these tokens, they take them for lost ones
   const adopted = followAll(parts, { claims, clearAway, giveUp, shutdown: control.shutdown }, concluded);
@@ -89,7 +88,9 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
   await using presence = await persist(redis, () => announce(redis.client, redis.keys, parts.describe, times));
   await using _ = coordinate({ redis, incarnation, claims, log, times });
   using gate = freshnessGate(context, { redis, claims, nudges, host: host.name });
-  await using metered = await serveMetrics(parts, guard);
+  await using metered = await serveMetrics(parts, guard, () => gate.waiting);
+  const warning = await durabilityWarning(redis);
+  if (warning !== undefined) log(warning);
   const { metrics } = metered;
   counted.metrics = metrics;
   const offers = offersOf(context, { backends: parts.backends, sizes: ledger.takes }, presence);
@@ -110,8 +111,7 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
           return await beginOnSchedule(claimed, redis, log);
         }
         using job = keeper.begin(claimed, keepRenewed(claimed, redis, nudges, control.shutdown));
-        const run = (): Promise<Ending> => runHere(job, parts, { claims, gate });
-        await guard.run(job, () => metrics?.count(job, run) ?? run());
+        await runClaimed({ redis, claims, host, guard, fresh: gate, metrics, log, onBegin: parts.onBegin }, job);
         const { kind, image } = parseRoutingKey(claimed.key) ?? {};
         if (kind === 'update-golden' && image !== undefined) await flatten([image]);
       },
@@ -152,22 +152,6 @@ function followAll(
     });
     if (!keeper.passed.aborted) await concluded(job, ending);
   });
-}
-
-async function runHere(
-  job: KeptJob,
-  { redis, host, log, onBegin }: Parts,
-  { claims, gate }: { claims: Claims; gate: FreshnessGate },
-): Promise<Ending> {
-  const jobLog: Log = (line, details) => log(line, { job: job.runId, queue: job.key, ...details });
-  const admit: Gate = async (claimed, request) => {
-    if ((await parkIfPaused(redis, claims, claimed)) || !(await gate.admit(claimed, request))) return false;
-    job.begun();
-    onBegin?.(job.runId);
-    return true;
-  };
-  const ending = await handle(job, host, admit, job.signal, jobLog);
-  return job.passed ? { kind: 'other' } : ending; // the successor draws the conclusions
 }
 
 interface Recovering {

@@ -12,7 +12,7 @@ import { startInProcess } from '../protocol/adt-virt/pair.ts';
 import { TestbedError } from '../protocol/errors.ts';
 import type { BackendChoice } from '../protocol/job-request.ts';
 import type { Testbed } from '../protocol/testbed.ts';
-import type { CandidateCheck, Host, OpenedImage } from '../worker/host.ts';
+import type { CandidateCheck, Host, OpenedImage, SessionOwner } from '../worker/host.ts';
 import type { Context } from './context.ts';
 
 export interface HostParts {
@@ -76,19 +76,19 @@ async function openNative(
   backend: Backend,
   image: string,
   leases: (job: string) => FenceSource,
-  { runId, kind }: { runId: string; kind: string },
+  { runId, kind, onSession }: SessionOwner,
 ): Promise<OpenedImage> {
   const what = `${kind} ${runId}`;
   const golden = kind === 'update-golden' && (await backend.cannotKeep?.()) === undefined;
   const pin = await pinGeneration(state, image, { sessionId: `job-${randomUUID()}`, what });
   const { record } = pin;
-  const sourceWith = (check: CandidateCheck | undefined) =>
+  const sourceWith = (check: CandidateCheck | undefined, sessionId: string) =>
     imageSource({
       store: state,
       image,
       backend,
       leases: leases(what),
-      sessionId: randomUUID().replaceAll('-', ''),
+      sessionId,
       generation: record.generation,
       golden,
       ...verifyFor(settings.images.policy, image),
@@ -97,7 +97,11 @@ async function openNative(
     });
   return {
     image,
-    start: async (log, signal, check) => startInProcess(sourceWith(check), { log, copyTimeout, signal }),
+    async start(log, signal, check) {
+      const sessionId = randomUUID().replaceAll('-', '');
+      onSession?.(sessionId);
+      return startInProcess(sourceWith(check, sessionId), { log, copyTimeout, signal });
+    },
     generation: refOf(record),
     backend: backend.name,
     suite: record.recipe.suite,

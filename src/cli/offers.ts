@@ -18,6 +18,8 @@ export interface Offering {
   /** Those that fit this host. */
   readonly sizes: readonly Size[];
 }
+/** Milliseconds for which a look at the backends holds: it is asked before each claim, and daemons are asked in turn. */
+const lookHolds = 5_000;
 
 /** The queues that this host takes jobs from; tells the others when its images have changed. */
 export function offersOf(
@@ -26,9 +28,13 @@ export function offersOf(
   presence: Announced,
 ): () => Promise<readonly RoutingKey[]> {
   let announced = '';
+  let known = { working: [] as string[], at: -Infinity };
   return async () => {
     const arch = await debianArchitecture();
-    const working = await workingBackends(backends);
+    if (performance.now() - known.at >= lookHolds) {
+      known = { working: await workingBackends(backends), at: performance.now() };
+    }
+    const { working } = known;
     const images = await knownImages(context);
     if (announced !== images.join(' ')) await presence.update();
     announced = images.join(' ');

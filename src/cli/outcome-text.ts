@@ -1,6 +1,7 @@
 /** A finished job in a few lines for people. */
 import { generationId } from '../protocol/image.ts';
 import type { Outcome } from '../protocol/outcome.ts';
+import { pausedText } from '../protocol/paused.ts';
 import type { RunDetails } from '../producer/runs.ts';
 import { duration } from './print.ts';
 
@@ -36,7 +37,7 @@ function filesText({ artifacts, more }: Outcome, output: string | undefined): st
 
 /** What a job that is held back waits for; undefined when it is not. */
 export function describeWait({ waits, parked }: Pick<RunDetails, 'waits' | 'parked'>, now: number): string | undefined {
-  if (parked !== undefined) return `label ${parked} is paused`;
+  if (parked !== undefined) return `${pausedText(parked)} is paused`;
   if (waits === undefined) return undefined;
   return `waits for update-golden ${waits.run} of ${waits.image}, ${duration((now - waits.since) / 1000)}`;
 }

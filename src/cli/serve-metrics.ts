@@ -2,6 +2,7 @@
 import { messageOf } from '../protocol/errors.ts';
 import type { HostGuard } from '../worker/host-guard.ts';
 import type { Metrics } from '../worker/metrics.ts';
+import { refreshTimes } from './freshness.ts';
 import type { Parts } from './in-charge.ts';
 
 export interface Served extends AsyncDisposable {
@@ -11,14 +12,17 @@ export interface Served extends AsyncDisposable {
 const nothing: Served = { async [Symbol.asyncDispose]() {} };
 
 /** @throws {UnavailableError} the port is taken; a process with adopted jobs goes on without rather than lose them */
-export async function serveMetrics(parts: Parts, guard: HostGuard): Promise<Served> {
-  const { context, redis, host, ledger, breaker, inheritance, log } = parts;
+export async function serveMetrics(parts: Parts, guard: HostGuard, refreshWaits: () => number): Promise<Served> {
+  const { context, redis, host, journal, ledger, breaker, inheritance, log } = parts;
   const { metrics: port } = context.settings.worker;
   if (port === undefined) return nothing;
   // loaded only where it is asked for: most workers are those of one waiting command
   const { Metrics: Made } = await import('../worker/metrics.ts');
   const { startHealthServer } = await import('../worker/health-server.ts');
-  const metrics = new Made({ redis, host: host.name, ledger, breaker });
+  const metrics = new Made({
+    ...{ redis, host: host.name, incarnation: journal.incarnation, ledger, breaker, refreshWaits },
+    refreshed: () => refreshTimes(context.state),
+  });
   try {
     const notReady = (): Promise<string | undefined> => guard.notReady();
     const server = await startHealthServer({ port, registry: metrics.registry, notReady });

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { LeaseLost } from '../protocol/errors.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import type { RedisHandle } from '../redis/connect.ts';
+import { ownerOf, showLease, waitCounts, type LeaseInfo } from '../redis/lease-view.ts';
 import { persist } from '../redis/persist.ts';
 import { unlessAborted, within } from '../exec/patience.ts';
 import type { FenceSource, WriteLease } from './fence-source.ts';
@@ -49,6 +50,8 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[3])`;
 const releaseScript = `
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`;
+
+export { showLease, type LeaseInfo };
 
 export interface RedisLeaseOptions {
   /** For people: who writes. */
@@ -95,32 +98,6 @@ export function redisLeases(redis: RedisHandle, options: RedisLeaseOptions): Fen
       }
     },
   };
-}
-
-export interface LeaseInfo {
-  readonly owner: string;
-  /** Milliseconds since the epoch. */
-  readonly since: number;
-  readonly fence: number;
-  /** Who waits for it, the first one first. */
-  readonly waiting: readonly { readonly owner: string; readonly since: number }[];
-}
-
-/** Milliseconds after which one that has not tried again waits no more: it tries every {@link retryEvery}. */
-const waitCounts = 10_000;
-
-/** Who writes the image now. */
-export async function showLease(redis: RedisHandle, image: string): Promise<LeaseInfo | undefined> {
-  const [lease, fence] = await redis.client.mget(redis.keys.lease(image), redis.keys.fence(image));
-  if (!lease) return undefined;
-  const waits = await redis.client.zrangebyscore(redis.keys.leaseWaits(image), Date.now() - waitCounts, '+inf');
-  const waiting = waits.map((text) => ownerOf(text)).toSorted((a, b) => a.since - b.since);
-  return { ...ownerOf(lease), fence: Number(fence ?? 0), waiting };
-}
-
-function ownerOf(text: string): { readonly owner: string; readonly since: number } {
-  const { owner, since } = JSON.parse(text) as { owner: string; since: number };
-  return { owner, since };
 }
 
 /**

@@ -1,29 +1,43 @@
 /** The hosts of the fleet: what they offer, and whether they take jobs. */
 import { UsageError } from '../protocol/errors.ts';
 import { parseHeldBack } from '../protocol/paused.ts';
-import type { Drained, Presence } from '../protocol/presence.ts';
+import type { Drained } from '../protocol/presence.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge } from '../redis/nudges.ts';
-import { liveWorkers } from './workers.ts';
+import { knownWorkers, type KnownWorker } from './workers.ts';
 
 export interface HostDetails {
   readonly host: string;
   /** Its workers, most often one; none where only an operator's word is known of it. */
-  readonly workers: readonly Presence[];
+  readonly workers: readonly KnownWorker[];
+  /** Where none runs: those that fell silent within a day, having said nothing of an end. */
+  readonly silent: readonly KnownWorker[];
   /** Set while an operator keeps it from taking jobs. */
   readonly drained?: Drained;
 }
 
+/** Milliseconds for which a silent host is shown. */
+const shownSilent = 86_400_000;
+
+/** When the last heartbeat of any of its workers came (ms since the epoch). */
+export function lastHeard({ workers, silent }: Pick<HostDetails, 'workers' | 'silent'>): number | undefined {
+  const times = [...workers, ...silent].map(({ heard }) => heard);
+  return times.length === 0 ? undefined : Math.max(...times);
+}
+
 /** Sorted by name. */
 export async function listHosts(redis: RedisHandle): Promise<HostDetails[]> {
-  const workers = await liveWorkers(redis.client, redis.keys);
+  const workers = await knownWorkers(redis.client, redis.keys, shownSilent);
   const drained = await drainedHosts(redis);
   const names = [...new Set([...workers.map(({ host }) => host), ...drained.keys()])].toSorted();
   return names.map((host) => {
     const said = drained.get(host);
+    const own = workers.filter((worker) => worker.host === host);
+    const live = own.filter((worker) => worker.live);
     return {
       host,
-      workers: workers.filter((worker) => worker.host === host),
+      workers: live,
+      silent: live.length > 0 ? [] : own,
       ...(said === undefined ? {} : { drained: said }),
     };
   });

@@ -35,7 +35,7 @@ export interface RunDetails {
   readonly failure?: Failure;
   /** While it is held back. */
   readonly waits?: Waits;
-  /** The paused label for which it is put off. */
+  /** What is paused (protocol/paused.ts), so that it is put off. */
   readonly parked?: string;
   readonly labels?: readonly string[];
   /** Milliseconds since the epoch at which it is cancelled. */

@@ -26,11 +26,12 @@ export async function runsOfImage(redis: RedisHandle, image: string): Promise<st
 
 /** Those that its workers run now. @throws {UsageError} which hosts there are */
 export async function runsOnHost(redis: RedisHandle, name: string): Promise<string[]> {
-  const { workers } = await findHost(redis, name);
+  const { workers, silent } = await findHost(redis, name);
+  const own = [...workers, ...silent]; // one that is cut off may still run them
   const ids: string[] = [];
   for (const key of await busyKeys(redis, await knownKeys(redis))) {
     for (const { id, token } of await heldJobs(redis, key)) {
-      if (workers.some(({ incarnation }) => token?.startsWith(`${incarnation}.`) === true)) ids.push(id);
+      if (own.some(({ incarnation }) => token?.startsWith(`${incarnation}.`) === true)) ids.push(id);
     }
   }
   return ids;

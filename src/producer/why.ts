@@ -1,25 +1,29 @@
 /** Why a job does not run yet, in words, from what the fleet says of itself at this moment. */
-import type { Paused } from '../protocol/paused.ts';
+import { pausedText, type Paused } from '../protocol/paused.ts';
 import { hasRoomFor, takesSize, type Presence } from '../protocol/presence.ts';
 import { parseRoutingKey, type RoutingParts } from '../protocol/routing.ts';
 import { describeResources, minus, usualSize, type Size } from '../protocol/size.ts';
 import type { RedisHandle } from '../redis/connect.ts';
+import { showLeases } from '../redis/lease-view.ts';
 import { pausedNow } from '../redis/paused.ts';
 import { withQueue } from '../redis/with-queue.ts';
+import { delayReasons } from './delays.ts';
 import { listHosts, type HostDetails } from './hosts.ts';
+import { imagesWritten, leaseReason } from './lease-waits.ts';
 import { showRun, type RunDetails } from './runs.ts';
 
 /** One line a reason, the most telling first. Empty for a job that does not wait. */
 export async function whyWaiting(redis: RedisHandle, runId: string, now = Date.now()): Promise<string[]> {
   const run = await showRun(redis, runId);
   const { state, waits } = run;
+  if (state === 'active') return leaseReason(run, await showLeases(redis, imagesWritten([run])), now) ?? [];
   if (state !== 'waiting' && state !== 'delayed') return [];
   const pauses = pauseReasons(run, await pausedNow(redis));
   if (pauses.length > 0) return pauses;
   if (waits !== undefined) return refreshReasons(redis, waits.run, waits.image, now);
   const { queue: key = '', avoid } = await redis.client.hgetall(redis.keys.run(runId));
+  if (state === 'delayed') return [(await delayReasons(redis, [{ id: runId, key }], now)).get(runId) ?? 'backs off'];
   const place = await placeInQueue(redis, key, runId);
-  if (state === 'delayed') return [`backs off after a failure of the testbed: again in ${seconds(place.due - now)}`];
   const parts = parseRoutingKey(key);
   const hosts = await listHosts(redis);
   const reasons = parts === undefined ? [] : hostReasons(hosts, parts);
@@ -29,12 +33,17 @@ export async function whyWaiting(redis: RedisHandle, runId: string, now = Date.n
   return reasons;
 }
 
-/** Of a job that waits: what an operator has said of its image and its labels. */
-export function pauseReasons({ image, labels = [] }: Pick<RunDetails, 'image' | 'labels'>, paused: Paused): string[] {
-  const names = [...(image === undefined ? [] : [`image:${image}`]), ...labels.map((label) => `label:${label}`)];
+/** Of a job that waits: what an operator has said of itself, its image and its labels. */
+export function pauseReasons(run: Pick<RunDetails, 'id' | 'image' | 'labels'>, paused: Paused): string[] {
+  const { id, image, labels = [] } = run;
+  const names = [
+    `job:${id}`,
+    ...(image === undefined ? [] : [`image:${image}`]),
+    ...labels.map((label) => `label:${label}`),
+  ];
   return names.flatMap((name) => {
     const said = paused.get(name);
-    return said === undefined ? [] : [`${name.replace(':', ' ')} is paused: ${said.reason}`];
+    return said === undefined ? [] : [`${pausedText(name)} is paused: ${said.reason}`];
   });
 }
 
@@ -44,7 +53,8 @@ async function refreshReasons(redis: RedisHandle, run: string, image: string, no
   return [`its image is refreshed first: update-golden ${run} of ${image}`, ...below.map((line) => `${run}: ${line}`)];
 }
 
-function hostReasons(
+/** One line a host, or one for all. */
+export function hostReasons(
   hosts: readonly HostDetails[],
   { image, backend, arch, size }: Omit<RoutingParts, 'kind'>,
 ): string[] {
@@ -61,7 +71,9 @@ function hostReasons(
   if (large.length === 0) return [tooSmall(able, size)];
   return large.map(({ host, drained, workers }) => {
     if (drained !== undefined) return `${host} is drained: ${drained.reason}`;
-    const trouble = workers.flatMap(({ troubles }) => troubles).find((each) => isAbout(each, image));
+    const trouble = workers
+      .flatMap(({ troubles }) => troubles)
+      .find((each) => isAbout(each, image, placeOf(backend, workers)));
     if (trouble !== undefined) return `${host} holds back: ${trouble}`;
     return `${host} ${roomReason(
       workers.filter((worker) => takesSize(worker, size)),
@@ -102,25 +114,29 @@ function lacking(hosts: readonly HostDetails[], backend: string): string[] {
   });
 }
 
-/** Troubles begin with what they are about (breaker.ts). */
-function isAbout(trouble: string, image: string): boolean {
-  return trouble.startsWith(`${image} on `) || trouble.startsWith('this host:');
+/** A job that leaves the choice runs on the first backend that works there. */
+function placeOf(backend: string, workers: HostDetails['workers']): readonly string[] {
+  if (backend !== 'any') return [backend];
+  const working = Object.entries(workers[0]?.backends ?? {}).filter(([, missing]) => missing === null);
+  return ['any', ...working.slice(0, 1).map(([name]) => name)];
+}
+
+/** Troubles begin with what they are about (breaker.ts): the host, or `img on overlay`, `img@3 on overlay`. */
+function isAbout(trouble: string, image: string, backends: readonly string[]): boolean {
+  if (trouble.startsWith('this host:')) return true;
+  const [about = ''] = trouble.split(': ');
+  return backends.some((backend) => about.replace(/@\d+ on /, ' on ') === `${image} on ${backend}`);
 }
 
 async function placeInQueue(
   redis: RedisHandle,
   key: string,
   runId: string,
-): Promise<{ readonly before: number; readonly due: number; readonly paused: boolean }> {
+): Promise<{ readonly before: number; readonly paused: boolean }> {
   const { keys } = redis;
   const rank = await redis.client.zrank(`${keys.queues}:${key}:prioritized`, runId);
-  const score = await redis.client.zscore(`${keys.queues}:${key}:delayed`, runId);
   const paused = await withQueue(redis, key, (queue) => queue.isPaused());
-  return { before: rank ?? 0, due: Math.floor(Number(score ?? 0) / 4096), paused };
-}
-
-function seconds(milliseconds: number): string {
-  return `${Math.max(0, Math.ceil(milliseconds / 1000))} s`;
+  return { before: rank ?? 0, paused };
 }
 
 function sum(numbers: readonly number[]): number {

@@ -1,23 +1,49 @@
-/** Which workers are running, as far as their heartbeats tell. */
+/** Which workers are running, or have been until lately, as far as their heartbeats tell. */
 import type { Redis } from 'ioredis';
 import { identityOf, isAlive } from '../exec/process-identity.ts';
 import { presenceSchema, type Presence } from '../protocol/presence.ts';
 import type { RedisKeys } from '../protocol/routing.ts';
 
-/** Workers whose heartbeat counts; those of this host only while their process lives. */
-export async function liveWorkers(redis: Redis, keys: RedisKeys): Promise<Presence[]> {
-  const [seconds] = await redis.time();
-  const members = await redis.zrangebyscore(keys.workers, Number(seconds) * 1000, '+inf');
-  if (members.length === 0) return [];
-  const here = identityOf()?.bootId;
-  const details = await redis.hmget(keys.workerDetails, ...members);
-  return details.flatMap((text) => parse(text)).filter((worker) => worker.bootId !== here || isAlive(worker));
+export interface KnownWorker extends Presence {
+  /** When its last heartbeat came (ms since the epoch, by Redis's clock). */
+  readonly heard: number;
+  /** False for one that ended without a word, or is cut off. */
+  readonly live: boolean;
 }
 
-function parse(text: string | null): Presence[] {
+/** Milliseconds for which the heartbeat of an earlier version counts, which does not say. */
+const usualCounts = 30_000;
+
+/** Workers whose heartbeat counts; those of this host only while their process lives. */
+export async function liveWorkers(redis: Redis, keys: RedisKeys): Promise<KnownWorker[]> {
+  return (await knownWorkers(redis, keys, 0)).filter(({ live }) => live);
+}
+
+/** And those that fell silent in so many milliseconds. */
+export async function knownWorkers(redis: Redis, keys: RedisKeys, silent: number): Promise<KnownWorker[]> {
+  const [seconds] = await redis.time();
+  const now = Number(seconds) * 1000;
+  const members = await redis.zrangebyscore(keys.workers, now - silent, '+inf');
+  if (members.length === 0) return [];
+  const here = identityOf()?.bootId;
+  const asked = redis
+    .pipeline()
+    .zmscore(keys.workers, ...members)
+    .hmget(keys.workerDetails, ...members);
+  const [until, details] = ((await asked.exec()) ?? []).map(([, answer]) => answer as (string | null)[]);
+  return members.flatMap((_, index) => {
+    const presence = parse(details?.[index] ?? null);
+    const counts = Number(until?.[index] ?? 0);
+    if (presence === undefined || counts === 0) return []; // ended in this moment, or written by another program
+    const live = counts >= now && (presence.bootId !== here || isAlive(presence));
+    return [{ ...presence, heard: counts - (presence.counts ?? usualCounts), live }];
+  });
+}
+
+function parse(text: string | null): Presence | undefined {
   try {
-    return [presenceSchema.parse(JSON.parse(text ?? ''))];
+    return presenceSchema.parse(JSON.parse(text ?? ''));
   } catch {
-    return []; // written by another version: as good as absent
+    return undefined;
   }
 }

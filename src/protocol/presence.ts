@@ -2,7 +2,8 @@
 import * as z from 'zod';
 import { fits, minus, resourcesSchema, sizeSchema, usualSize, type Size } from './size.ts';
 
-export const presenceSchema = z.strictObject({
+/** What another version says beside this is passed over. */
+export const presenceSchema = z.object({
   host: z.string(),
   /** Names this run of the worker; its claims' tokens begin with it. */
   incarnation: z.string(),
@@ -35,6 +36,8 @@ export const presenceSchema = z.strictObject({
   /** Why it takes no jobs of its own accord, part by part (breaker.ts); empty while all is well. */
   troubles: z.array(z.string()).default([]),
   since: z.number(),
+  /** Milliseconds for which a heartbeat counts: with the score, when the last one came. */
+  counts: z.number().optional(),
 });
 export type Presence = z.infer<typeof presenceSchema>;
 

@@ -52,8 +52,8 @@ export const redisKeys = (p: string) => ({
   latestRun: (requestId: string) => `${p}:request:${requestId}`,
   /**
    * Hash of a run: `queue`, `kind`, `image`, `what`, `submitted` (ms), `tenant`; `avoid`: hosts on which its testbed
-   * failed; `waits` (waits.ts): the refresh that it waits for; `labels`, with blanks between; `parked`: the paused label
-   * for which it was put off; `deadline` (ms).
+   * failed; `waits` (waits.ts): the refresh that it waits for; `labels`, with blanks between; `parked`: what is paused
+   * (paused.ts), so that it was put off; `leftBy`: the host that left it to the others last; `deadline` (ms).
    */
   run: (runId: string) => `${p}:run:${runId}`,
   /** Sorted set of run ids by submission time (ms). */
@@ -80,6 +80,8 @@ export const redisKeys = (p: string) => ({
   room: (key: RoutingKey) => `${p}:room:${key}`,
   /** String: the incarnation of the worker that looks after the whole fleet. Expires. */
   coordinator: `${p}:coordinator`,
+  /** String: the incarnation of the worker whose /metrics tells of the whole fleet. Expires. */
+  fleetMetrics: `${p}:fleet-metrics`,
   /** Hash: hosts that take no jobs because an operator said so, with the reason (presence.ts). */
   drained: `${p}:drained`,
   /** Hash: the queue in which the scheduler of an image is, by image. */

@@ -13,7 +13,7 @@ const atOnce = 500;
 /** Seconds for which an intent is kept: as long as a worker may be cut off and still run the job. */
 const intentKept = 86_400;
 
-interface OpenRun {
+export interface OpenRun {
   readonly id: string;
   readonly queue: string;
   readonly active: boolean;
@@ -35,7 +35,7 @@ async function cancelSome(redis: RedisHandle, ids: readonly string[], reason: st
   if (open.length === 0) return [];
   const intents = client.pipeline();
   for (const { id } of open) {
-    intents.set(keys.cancel(id), reason, 'EX', intentKept);
+    intents.set(keys.cancel(id), reason, 'EX', intentKept).hdel(keys.paused, `job:${id}`);
     intents.hset(keys.run(id), { cancelled: reason, cancelledAt: Date.now() });
   }
   for (const [error] of (await intents.exec()) ?? []) if (error !== null) throw error;
@@ -61,7 +61,7 @@ async function cancelSome(redis: RedisHandle, ids: readonly string[], reason: st
 }
 
 /** Those of the runs that wait or run. */
-async function openRuns({ client, keys }: RedisHandle, ids: readonly string[]): Promise<OpenRun[]> {
+export async function openRuns({ client, keys }: RedisHandle, ids: readonly string[]): Promise<OpenRun[]> {
   const asked = client.pipeline();
   for (const id of ids) asked.hget(keys.run(id), 'queue');
   const queues = ((await asked.exec()) ?? []).map(([, queue]) => queue as string | null);

@@ -36,6 +36,9 @@ export interface RedisHandle extends AsyncDisposable {
 /** Milliseconds until a server that does not answer counts as unreachable; ours was asked before, and may be busy. */
 const answerLimit = { url: 5000, embedded: 60_000 } as const;
 
+/** The longest pause between two attempts to connect anew, in milliseconds. */
+const longestPause = 2000;
+
 /** Milliseconds for replies that are still to come, when a connection is let go. */
 const quitLimit = 2000;
 
@@ -94,12 +97,15 @@ function makeClient(target: RedisTarget, name: string, limit: number): Redis {
   const options = {
     lazyConnect: true,
     connectTimeout: limit,
+    // packets that are dropped break no connection: without this, TCP alone would notice, after many minutes. Counted while
+    // a reply is due only; what was under way is sent again. A local socket drops nothing
+    ...(target.kind === 'url' ? { socketTimeout: limit } : {}),
     // its timer outlives the connection, and keeps a process that is done from ending (2 s by default)
     disconnectTimeout: 50,
     // BullMQ asks for it: commands wait for the server to come back
     maxRetriesPerRequest: null,
     // the first attempt tells whether there is a server at all; later ones go on for ever
-    retryStrategy: (times: number) => (connected ? Math.min(times * 100, 2000) : null),
+    retryStrategy: (times: number) => (connected ? Math.min(times * 100, longestPause) : null),
   };
   // a socket's path is an option of its own: within a url a ? would begin a query
   const client =

@@ -13,7 +13,10 @@ export async function nudge(redis: RedisHandle, message: Nudge): Promise<void> {
   await redis.client.publish(redis.keys.nudges, JSON.stringify(message));
 }
 
-export async function subscribeNudges(redis: RedisHandle): Promise<Nudges> {
+/** Milliseconds between two questions of a subscriber, which else says nothing: only a reply that is due tells that it is cut off. */
+const askEvery = 10_000;
+
+export async function subscribeNudges(redis: RedisHandle, every = askEvery): Promise<Nudges> {
   const subscriber = redis.duplicate();
   const events = new EventEmitter();
   events.setMaxListeners(0);
@@ -22,12 +25,17 @@ export async function subscribeNudges(redis: RedisHandle): Promise<Nudges> {
     if (parsed !== undefined) events.emit('nudge', parsed);
   });
   await subscriber.subscribe(redis.keys.nudges);
+  const asking = setInterval(() => {
+    if (subscriber.status === 'ready') void subscriber.ping().catch(() => {});
+  }, every);
+  asking.unref();
   return {
     listen(each) {
       events.on('nudge', each);
       return () => void events.off('nudge', each);
     },
     async [Symbol.asyncDispose]() {
+      clearInterval(asking);
       subscriber.disconnect();
     },
   };

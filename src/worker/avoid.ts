@@ -9,6 +9,7 @@ const patience = 5;
 /** Remembered with the run, in the order of failing. */
 export async function noteFailedOn(redis: RedisHandle, runId: string, host: string): Promise<void> {
   const known = await hostsToAvoid(redis, runId);
+  await redis.client.hdel(redis.keys.run(runId), 'leftBy'); // it waits because it failed, from now on
   if (known.includes(host)) return;
   await redis.client.hset(redis.keys.run(runId), { avoid: JSON.stringify([...known, host]) });
 }
@@ -25,7 +26,10 @@ export async function leaveToOthers(
     ({ host, images, troubles }) => !avoided.includes(host) && images.includes(job.image) && troubles.length === 0,
   );
   if (others.length === 0) return false;
-  return (await redis.client.hincrby(redis.keys.run(runId), 'left', 1)) <= patience;
+  const run = redis.keys.run(runId);
+  const left = (await redis.client.hincrby(run, 'left', 1)) <= patience;
+  if (left) await redis.client.hset(run, 'leftBy', job.host); // for whoever asks why it waits
+  return left;
 }
 
 async function hostsToAvoid({ client, keys }: RedisHandle, runId: string): Promise<string[]> {

@@ -5,6 +5,7 @@
  */
 import { messageOf } from '../protocol/errors.ts';
 import type { RedisHandle } from '../redis/connect.ts';
+import { elect, resign } from '../redis/elect.ts';
 import { nudge } from '../redis/nudges.ts';
 import { findReady, knownKeys } from '../redis/ready.ts';
 import type { Claims } from './claims.ts';
@@ -13,16 +14,6 @@ import type { Log } from './handle.ts';
 import { fleetTimes, type CoordinatorTimes } from './fleet-times.ts';
 import { LostClaims } from './lost-claims.ts';
 import { forgetOld } from './forget.ts';
-
-/** KEYS: coordinator. ARGV: incarnation, time to live. Returns 1 for the one that has it. */
-const electScript = `
-local held = redis.call('GET', KEYS[1])
-if held and held ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1`;
-
-const resignScript = `
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end`;
 
 export interface CoordinatorOptions {
   readonly redis: RedisHandle;
@@ -43,8 +34,7 @@ export function coordinate({
   const lost = new LostClaims(redis, claims, times, log);
   let forgotten = -Infinity;
   const turn = async (): Promise<void> => {
-    const elected = await redis.client.eval(electScript, 1, redis.keys.coordinator, incarnation, times.ttl);
-    if (elected !== 1) return lost.forget();
+    if (!(await elect(redis, redis.keys.coordinator, incarnation, times.ttl))) return lost.forget();
     const keys = await knownKeys(redis);
     for (const key of await findReady(redis, keys)) await nudge(redis, { enqueued: key });
     await lost.giveBack(keys);
@@ -66,7 +56,7 @@ export function coordinate({
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
       await turning;
-      await redis.client.eval(resignScript, 1, redis.keys.coordinator, incarnation).catch(() => {});
+      await resign(redis, redis.keys.coordinator, incarnation).catch(() => {});
     },
   };
 }

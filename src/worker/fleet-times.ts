@@ -7,6 +7,8 @@ export interface CoordinatorTimes {
   readonly ttl: number;
   /** For which a heartbeat must be seen to be missing, once it counts no more. */
   readonly deadAfter: number;
+  /** After a time in which the coordinator saw nothing, until it judges anybody: the others may have to reconnect first. */
+  readonly regroup: number;
   /** For which a lock must be seen to be missing: a living owner renews it sooner (renewal.ts). */
   readonly unlockedAfter: number;
   /** Between two looks for what is too old to be kept. */
@@ -31,6 +33,8 @@ export function fleetTimes(heartbeat = 10): FleetTimes {
     every: beat / 2,
     ttl: 1.5 * beat,
     deadAfter: beat,
+    // 15 s: a broken connection is noticed after 5 s, connecting takes at most 5 s, a pause before it 2 s (redis/connect.ts)
+    regroup: 1.5 * beat,
     unlockedAfter: 90_000,
     forgetEvery: 600_000,
   };

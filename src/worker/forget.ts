@@ -49,5 +49,6 @@ async function forgetRuns(redis: RedisHandle, before: number): Promise<void> {
     const [request = id, number = '1'] = id.split('-');
     const keys = [redis.keys.run(id), redis.keys.latestRun(request), redis.keys.runs] as const;
     await redis.client.eval(forgetRunScript, 3, ...keys, id, number);
+    await redis.client.hdel(redis.keys.paused, `job:${id}`);
   }
 }

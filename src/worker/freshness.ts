@@ -57,6 +57,11 @@ export class FreshnessGate implements Disposable {
     });
   }
 
+  /** Jobs that this host has put off. */
+  get waiting(): number {
+    return [...this.#held.values()].reduce((count, held) => count + held.size, 0);
+  }
+
   /**
    * @returns whether it may begin; if not, it is back in the queue
    * @throws {RefreshFailed} {UsageError} what it asks for cannot be had

@@ -22,7 +22,14 @@ export type Ending =
 export type Gate = (claimed: Claimed, request: JobRequest) => Promise<boolean>;
 
 /** Never rejects: whatever happens to one job must not stop the worker. */
-export async function handle(claimed: Claimed, host: Host, gate: Gate, signal: AbortSignal, log: Log): Promise<Ending> {
+export async function handle(
+  claimed: Claimed,
+  host: Host,
+  gate: Gate,
+  signal: AbortSignal,
+  log: Log,
+  run: typeof runJob = runJob,
+): Promise<Ending> {
   const clock = new StepClock();
   clock.add('queued', Math.max(0, (Date.now() - claimed.submitted) / 1000));
   try {
@@ -33,7 +40,7 @@ export async function handle(claimed: Claimed, host: Host, gate: Gate, signal: A
       return { kind: 'other' };
     }
     await using folder = await openAttemptFolder(host.state, claimed.runId, claimed.attempt);
-    return await attempt(claimed, admitted, host, folder, clock, signal, log);
+    return await attempt(claimed, admitted, host, folder, clock, signal, log, run);
   } catch (error) {
     log(`${claimed.runId}: cannot be settled: ${messageOf(error)}`);
     return { kind: 'other' };
@@ -69,13 +76,14 @@ async function attempt(
   clock: StepClock,
   signal: AbortSignal,
   log: Log,
+  run: typeof runJob,
 ): Promise<Ending> {
   let done = false;
   try {
     signal.throwIfAborted();
     const request = admitted();
     log(`${claimed.runId}: ${request.kind} on ${request.image}, attempt ${folder.attempt}`);
-    const outcome = await runJob(request, { runId: claimed.runId, host, folder, clock }, signal);
+    const outcome = await run(request, { runId: claimed.runId, host, folder, clock }, signal);
     folder.writeResult(outcome);
     done = true;
     await claimed.complete(outcome);

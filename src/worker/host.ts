@@ -9,6 +9,14 @@ import type { Channel } from '../protocol/testbed.ts';
 /** Looks at a generation before it is published. @returns names of what passed @throws {GoldenRefusal} what did not */
 export type CandidateCheck = (candidate: OpenedImage, signal: AbortSignal) => Promise<string[]>;
 
+/** A job for which an image is opened. */
+export interface SessionOwner {
+  readonly runId: string;
+  readonly kind: string;
+  /** Told the id of each session as it begins: everything of it on this host is named after it. */
+  readonly onSession?: (session: string) => void;
+}
+
 /** An image on a backend of this host, for one job. */
 export interface OpenedImage extends AsyncDisposable {
   readonly image: string;
@@ -42,7 +50,7 @@ export interface Host {
   /** Generations of an image that stay when a new one is published; pinned ones always do. */
   keepGenerations(image: string): number;
   /** Pins the current generation. @throws {UsageError} unknown image @throws {TestbedError} backend unavailable */
-  openImage(image: string, backend: BackendChoice, job: { runId: string; kind: string }): Promise<OpenedImage>;
+  openImage(image: string, backend: BackendChoice, job: SessionOwner): Promise<OpenedImage>;
   /** What making a generation of an image anew needs. @throws {TestbedError} no backend works here */
   makingTools(
     image: string,

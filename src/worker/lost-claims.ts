@@ -12,6 +12,7 @@ import { liveIncarnations } from './presence.ts';
 export interface Patience {
   readonly every: number;
   readonly deadAfter: number;
+  readonly regroup: number;
   readonly unlockedAfter: number;
 }
 
@@ -23,6 +24,8 @@ export class LostClaims {
   /** Since when (ms, our clock) something is seen missing: an incarnation, or a job's lock. */
   #missing = new Map<string, number>();
   #lastLook = -Infinity;
+  /** Since when (ms, our clock) it looks without a break. */
+  #lookingSince = -Infinity;
   #connection: unknown;
 
   constructor(
@@ -66,8 +69,9 @@ export class LostClaims {
     const what = owner ?? `${key} ${id}`;
     const since = this.#missing.get(what) ?? performance.now();
     seen.set(what, since);
-    const { deadAfter, unlockedAfter } = this.#patience;
+    const { deadAfter, unlockedAfter, regroup } = this.#patience;
     if (performance.now() - since < (token === undefined ? unlockedAfter : deadAfter)) return;
+    if (performance.now() - this.#lookingSince < regroup) return;
     if (token === undefined) {
       if (await this.#claims.giveBackUnlocked(key, id)) this.#log(`${id}: given back, nobody held it any more`);
     } else {
@@ -76,11 +80,17 @@ export class LostClaims {
     }
   }
 
-  /** A gap between two looks, or a new connection: nothing is known of the time between. */
+  /**
+   * A gap between two looks, or a new connection: nothing is known of the time between, and whoever was away as well needs a
+   * while to come back.
+   */
   #requireContinuity(): void {
     const now = performance.now();
     const { stream } = this.#redis.client;
-    if (now - this.#lastLook > 4 * this.#patience.every || stream !== this.#connection) this.forget();
+    if (now - this.#lastLook > 4 * this.#patience.every || stream !== this.#connection) {
+      this.forget();
+      this.#lookingSince = now;
+    }
     this.#lastLook = now;
     this.#connection = stream;
   }

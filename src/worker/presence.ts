@@ -25,7 +25,7 @@ export async function announce(
     await redis
       .multi()
       .zadd(keys.workers, until, member)
-      .hset(keys.workerDetails, member, JSON.stringify(current))
+      .hset(keys.workerDetails, member, JSON.stringify({ ...current, counts: times.alive }))
       .exec();
   };
   await beat(first);

@@ -5,6 +5,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { appendFileSync } from 'node:fs';
 import { readdir, stat, truncate } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -56,6 +57,8 @@ describeWith('overlay', unavailable, 'a fleet', () => {
       await Promise.all(fleet.hosts.map((host) => host.leave()));
       const history = await historyOf(fleet, [...runIds]);
       process.stderr.write(`fleet chaos: ${summary(injected, history)}\n`);
+      const kept = process.env['GOLDBED_CHAOS_SUMMARY']; // for the bench's report
+      if (kept) appendFileSync(kept, `${new Date().toISOString().slice(0, 10)}: ${summary(injected, history)}\n`);
       expect(history.complaints).toEqual([]);
       expect(leftOnHosts(fleet)).toEqual([]);
     },

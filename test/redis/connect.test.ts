@@ -7,6 +7,7 @@ import { ConfigError } from '../../src/config/config-error.ts';
 import type { State } from '../../src/config/state.ts';
 import { UnavailableError } from '../../src/protocol/errors.ts';
 import { connectRedis } from '../../src/redis/connect.ts';
+import { durabilityWarning } from '../../src/redis/durability.ts';
 import { acquireEmbedded } from '../../src/redis/embedded.ts';
 import { temporaryState } from './fixtures.ts';
 
@@ -36,6 +37,22 @@ describe('a configured server', () => {
     await expect(connectRedis(target, 'test')).rejects.toThrow(message);
     await using accepted = await connectRedis({ ...target, allowUnsafe: true }, 'test');
     expect(await accepted.client.ping()).toBe('PONG');
+  });
+
+  test('one that may lose what it acknowledged is taken, and said to', async () => {
+    await using server = await acquireEmbedded(state, never);
+    await using redis = await connectRedis({ kind: 'embedded', socketPath: server.socketPath }, 'test');
+    expect(await durabilityWarning(redis)).toBeUndefined();
+    await redis.client.config('SET', 'appendfsync', 'everysec');
+    const target = { kind: 'url', url: server.socketPath, allowUnsafe: false } as const;
+    await using accepted = await connectRedis(target, 'test');
+    expect(await durabilityWarning(accepted)).toMatch(
+      /^Redis syncs its log every second \(appendfsync everysec\): a power/,
+    );
+    await redis.client.config('SET', 'appendonly', 'no');
+    expect(await durabilityWarning(redis)).toMatch(/^Redis does not persist/);
+    await redis.client.acl('SETUSER', 'default', '-config');
+    expect(await durabilityWarning(redis)).toMatch(/^the settings of Redis cannot be read/);
   });
 
   test('one that is not there is named, without its password', async () => {

@@ -8,6 +8,7 @@ import { whyWaiting } from '../../src/producer/why.ts';
 import { checkedLabels } from '../../src/protocol/label.ts';
 import { cancelRuns } from '../../src/redis/cancel.ts';
 import { subscribeNudges } from '../../src/redis/nudges.ts';
+import { pausedNow } from '../../src/redis/paused.ts';
 import { Breaker } from '../../src/worker/breaker.ts';
 import { Claims } from '../../src/worker/claims.ts';
 import { coordinate } from '../../src/worker/coordinator.ts';
@@ -118,7 +119,7 @@ describe('pausing', () => {
     const first = await claimed();
     expect(first.runId).toBe(paused.runId);
     expect(await parkIfPaused(redis, claims, first)).toBe(true);
-    expect(await showRun(redis, paused.runId)).toMatchObject({ state: 'delayed', parked: 'nmu' });
+    expect(await showRun(redis, paused.runId)).toMatchObject({ state: 'delayed', parked: 'label:nmu' });
     expect(await whyWaiting(redis, paused.runId)).toEqual(['label nmu is paused: holidays']);
     const second = await claimed();
     expect(second.runId).toBe(other.runId);
@@ -132,6 +133,28 @@ describe('pausing', () => {
     expect(await parkIfPaused(redis, claims, again)).toBe(false);
     await again.complete(outcome());
     expect(await showRun(redis, paused.runId)).toMatchObject({ state: 'completed' });
+  });
+
+  test('one job: it is put off when it is come across, the others run; cancelling it forgets the pause', async () => {
+    const { redis } = server;
+    const one = await enqueue(redis, buildRequest('a'), 'amd64');
+    const other = await enqueue(redis, buildRequest('b'), 'amd64');
+    await pause(redis, `job:${one.runId}`, 'not today');
+    expect(await whyWaiting(redis, one.runId)).toEqual([`job ${one.runId} is paused: not today`]);
+    expect(await parkIfPaused(redis, claims, await claimed())).toBe(true);
+    expect(await showRun(redis, one.runId)).toMatchObject({ state: 'delayed', parked: `job:${one.runId}` });
+    const second = await claimed();
+    expect(second.runId).toBe(other.runId);
+    expect(await parkIfPaused(redis, claims, second)).toBe(false);
+    await resume(redis, `job:${one.runId}`);
+    const again = await claimed();
+    expect(again.runId).toBe(one.runId);
+    expect(await parkIfPaused(redis, claims, again)).toBe(false);
+    await pause(redis, `job:${one.runId}`, 'too late');
+    await again.giveBack();
+    await expect(resume(redis, `job:${other.runId}`)).rejects.toThrow(`job ${other.runId} is not paused`);
+    expect(await cancelRuns(redis, [one.runId], 'enough')).toEqual([one.runId]);
+    expect(await pausedNow(redis)).toEqual(new Map());
   });
 
   test('a job that is cancelled in the moment in which it is put off ends', async () => {
@@ -167,7 +190,7 @@ test('a deadline ends a job that waits; one that has ended before is left alone'
   await (await claimed()).complete(outcome());
   const late = await enqueue(redis, buildRequest('b'), 'amd64', { deadline });
   const later = await enqueue(redis, buildRequest('c'), 'amd64', { deadline: Date.now() + 3_600_000 });
-  const times = { every: 10, ttl: 10_000, deadAfter: 1e9, unlockedAfter: 1e9, forgetEvery: 1e9 };
+  const times = { every: 10, ttl: 10_000, deadAfter: 1e9, regroup: 0, unlockedAfter: 1e9, forgetEvery: 1e9 };
   await using coordinator = coordinate({ redis, incarnation: 'x', claims, log: () => {}, times });
   void coordinator;
   expect(await waitFor(redis, late.runId, never)).toMatchObject({

@@ -16,7 +16,7 @@ import { buildKey, buildRequest, outcome, presenceOf, startTestRedis, type TestR
 import { listenFor } from './listen-for.ts';
 
 const day = 86_400_000;
-const times = { every: 5, ttl: 10_000, deadAfter: 20, unlockedAfter: 20, forgetEvery: 1e9 };
+const times = { every: 5, ttl: 10_000, deadAfter: 20, regroup: 0, unlockedAfter: 20, forgetEvery: 1e9 };
 let server: TestRedis;
 let journal: Journal;
 let claims: Claims;
@@ -90,7 +90,7 @@ describe('a worker that is gone', () => {
   });
 
   test('nobody counts as gone by what was not seen: after a break of the connection the look begins anew', async () => {
-    const patience = { every: 1e9, deadAfter: 1, unlockedAfter: 1 };
+    const patience = { every: 1e9, deadAfter: 1, regroup: 0, unlockedAfter: 1 };
     const lost = new LostClaims(server.redis, claims, patience, () => {});
     const runId = await add('patient');
     await claim(); // and no heartbeat at all

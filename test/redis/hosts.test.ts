@@ -53,7 +53,7 @@ async function join(name: string, run: Run, { slots = 1 } = {}): Promise<{ reado
       ...{ troubles: breaker.troubles(), backends: { overlay: null } },
     });
   const presence = await announce(redis.client, redis.keys, describeIt);
-  const times = { every: 10, ttl: 10_000, deadAfter: 1e9, unlockedAfter: 1e9, forgetEvery: 1e9 };
+  const times = { every: 10, ttl: 10_000, deadAfter: 1e9, regroup: 0, unlockedAfter: 1e9, forgetEvery: 1e9 };
   const coordinator = coordinate({ redis, incarnation, claims, log: () => {}, times });
   const touched = new Set<string>();
   const stop = new AbortController();

@@ -2,9 +2,10 @@
 import { Command } from 'commander';
 import { drainHost, findHost, resumeHost } from '../../producer/hosts.ts';
 import { pause, resume } from '../../producer/pause.ts';
-import { cancelRun, findRun } from '../../producer/runs.ts';
+import { cancelRun, findRun, type RunDetails } from '../../producer/runs.ts';
 import { runsOfImage, runsOfLabel, runsOnHost } from '../../producer/select.ts';
 import { UsageError } from '../../protocol/errors.ts';
+import { pausedText } from '../../protocol/paused.ts';
 import { cancelRuns } from '../../redis/cancel.ts';
 import type { RedisHandle } from '../../redis/connect.ts';
 import { pausedNow } from '../../redis/paused.ts';
@@ -31,8 +32,7 @@ export function cancelCommand(): Command {
       await using redis = await redisFor(command);
       const reason = flags.reason ?? '';
       if (prefix !== undefined) {
-        if (whole.some((kind) => flags[kind] !== undefined)) throw choose('cancel');
-        const run = await findRun(redis, prefix);
+        const run = await oneJob('cancel', redis, prefix, flags);
         await cancelRun(redis, run.id, reason);
         out(`${run.id} cancelled`);
         return;
@@ -45,14 +45,15 @@ export function cancelCommand(): Command {
 }
 
 export function pauseCommand(): Command {
-  const command = new Command('pause').description(
-    'begin no more jobs; what runs goes on. Without an option: what is paused',
-  );
+  const command = new Command('pause')
+    .description('begin no more jobs; what runs goes on. Without an ID and an option: what is paused')
+    .argument('[ID]', 'one job: its id, or the beginning of it');
   return withChoice(command, 'jobs')
     .option('--reason <TEXT>', 'shown to whoever asks', 'paused by goldbed pause')
     .option('--json', 'print one JSON document')
-    .action(async (flags: Flags) => {
+    .action(async (prefix: string | undefined, flags: Flags) => {
       await using redis = await redisFor(command);
+      if (prefix !== undefined) return await pauseOne(redis, await oneJob('pause', redis, prefix, flags), flags.reason);
       if (whole.every((kind) => flags[kind] === undefined)) return await showPaused(redis, flags.json === true);
       const [kind, name] = chosen('pause', flags);
       if (kind === 'host') await drainHost(redis, (await findHost(redis, name)).host, flags.reason ?? '');
@@ -62,9 +63,16 @@ export function pauseCommand(): Command {
 }
 
 export function resumeCommand(): Command {
-  const command = new Command('resume').description('begin jobs again that were paused');
-  return withChoice(command, 'jobs').action(async (flags: Flags) => {
+  const command = new Command('resume')
+    .description('begin jobs again that were paused')
+    .argument('[ID]', 'one job: its id, or the beginning of it');
+  return withChoice(command, 'jobs').action(async (prefix: string | undefined, flags: Flags) => {
     await using redis = await redisFor(command);
+    if (prefix !== undefined) {
+      const { id } = await oneJob('resume', redis, prefix, flags);
+      await resume(redis, `job:${id}`);
+      return out(`${id} is begun again as soon as it can`);
+    }
     const [kind, name] = chosen('resume', flags);
     if (kind !== 'host') await resume(redis, `${kind}:${name}`);
     else if (!(await resumeHost(redis, name))) throw new UsageError(name, `${name} is not drained`);
@@ -72,10 +80,23 @@ export function resumeCommand(): Command {
   });
 }
 
+async function pauseOne(redis: RedisHandle, { id, state }: RunDetails, reason = ''): Promise<void> {
+  if (!['waiting', 'delayed', 'active'].includes(state)) throw new UsageError(id, `${id} has ended: ${state}`);
+  await pause(redis, `job:${id}`, reason);
+  const now = state === 'active' ? 'runs, and goes on; it is not begun once more' : 'is not begun';
+  out(`${id} ${now}. Again: goldbed resume ${id}`);
+}
+
+/** @throws {UsageError} there is none, or something else was named as well */
+async function oneJob(verb: string, redis: RedisHandle, prefix: string, flags: Choice): Promise<RunDetails> {
+  if (whole.some((kind) => flags[kind] !== undefined)) throw choose(verb);
+  return findRun(redis, prefix);
+}
+
 async function showPaused(redis: RedisHandle, asJson: boolean): Promise<void> {
   const paused = [...(await pausedNow(redis))].map(([name, { reason, since }]) => ({ name, reason, since }));
   if (asJson) return json({ paused });
-  const rows = paused.map(({ name, reason, since }) => [name.replace(':', ' '), age(since, Date.now()), reason]);
+  const rows = paused.map(({ name, reason, since }) => [pausedText(name), age(since, Date.now()), reason]);
   out(rows.length === 0 ? 'nothing is paused' : table([['PAUSED', 'SINCE', 'REASON'], ...rows]));
 }
 
@@ -95,8 +116,7 @@ function chosen(verb: string, flags: Choice): [(typeof whole)[number], string] {
 }
 
 function choose(verb: string): UsageError {
-  const id = verb === 'cancel' ? 'an ID, ' : '';
-  return new UsageError(verb, `${verb}: expected exactly one of ${id}--label, --image and --host`);
+  return new UsageError(verb, `${verb}: expected exactly one of an ID, --label, --image and --host`);
 }
 
 function redisFor(command: Command): Promise<RedisHandle> {

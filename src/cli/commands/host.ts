@@ -1,6 +1,6 @@
 /** `goldbed host ls | show | drain | resume`: the hosts of the fleet. */
 import { Command } from 'commander';
-import { drainHost, findHost, listHosts, resumeHost, type HostDetails } from '../../producer/hosts.ts';
+import { drainHost, findHost, lastHeard, listHosts, resumeHost, type HostDetails } from '../../producer/hosts.ts';
 import { UsageError } from '../../protocol/errors.ts';
 import { takesSize, type Presence } from '../../protocol/presence.ts';
 import { describeResources, sizeNames } from '../../protocol/size.ts';
@@ -11,12 +11,14 @@ import { age, json, out, size, table } from '../print.ts';
 type Flags = GlobalFlags & { readonly json?: boolean; readonly reason?: string };
 
 export function hostCommand(): Command {
-  const ls = new Command('ls').description('list the hosts whose workers run, or that are drained');
+  const ls = new Command('ls').description(
+    'list the hosts whose workers run or fell silent within a day, or that are drained',
+  );
   ls.option('--json', 'print one JSON document').action(async () => {
     await using redis = await redisFor(ls);
     const hosts = await listHosts(redis);
     if (ls.optsWithGlobals<Flags>().json === true) return json({ hosts });
-    const head = ['HOST', 'SLOTS', 'BUSY', 'IMAGES', 'BACKENDS', 'FREE', 'SINCE', 'STATE'];
+    const head = ['HOST', 'SLOTS', 'BUSY', 'IMAGES', 'BACKENDS', 'FREE', 'HEARD', 'SINCE', 'STATE'];
     out(table([head, ...hosts.map((host) => row(host, Date.now()))]));
   });
   const show = new Command('show').argument('HOST').description('what a host offers, and what it holds back');
@@ -49,9 +51,12 @@ function redisFor(command: Command): Promise<RedisHandle> {
 }
 
 function row(details: HostDetails, now: number): string[] {
-  const { host, workers } = details;
+  const { host } = details;
+  const workers = [...details.workers, ...details.silent];
   const [first] = workers;
-  if (first === undefined) return [host, '-', '-', '-', '-', '-', '-', stateOf(details)];
+  const heard = lastHeard(details);
+  if (first === undefined || heard === undefined)
+    return [host, '-', '-', '-', '-', '-', '-', '-', stateOf(details, now)];
   const images = new Set(workers.flatMap((worker) => worker.images));
   return [
     host,
@@ -60,22 +65,29 @@ function row(details: HostDetails, now: number): string[] {
     String(images.size),
     working(first.backends).join(',') || '-',
     first.freeDisk === undefined ? '-' : size(first.freeDisk * 1024 * 1024),
+    age(heard, now),
     age(Math.min(...workers.map(({ since }) => since)), now),
-    stateOf(details),
+    stateOf(details, now),
   ];
 }
 
-function stateOf({ workers, drained }: HostDetails): string {
+function stateOf(details: HostDetails, now: number): string {
+  const { workers, silent, drained } = details;
+  const heard = lastHeard(details);
+  if (silent.length > 0 && heard !== undefined) return `silent for ${age(heard, now)}`;
   if (drained !== undefined) return `drained: ${drained.reason}`;
   return workers.flatMap(({ troubles }) => troubles)[0] ?? 'takes jobs';
 }
 
 function described(details: HostDetails, now: number): string[] {
-  const { host, workers } = details;
-  const lines = [`${host}  ${stateOf(details)}`];
-  for (const worker of workers) {
+  const { host, workers, silent, drained } = details;
+  const lines = [`${host}  ${stateOf(details, now)}`];
+  if (drained !== undefined) lines.push(`  drained for ${age(drained.since, now)}: ${drained.reason}`);
+  for (const worker of [...workers, ...silent]) {
     lines.push(`  worker ${worker.incarnation}, process ${worker.pid}, for ${age(worker.since, now)}`);
     lines.push(`    slots: ${worker.busy} of ${worker.slots} busy`, ...room(worker));
+    lines.push(`    last heartbeat ${age(worker.heard, now)} ago`);
+    if (worker.freeDisk !== undefined) lines.push(`    free disk: ${size(worker.freeDisk * 1024 * 1024)}`);
     for (const [name, version] of Object.entries(worker.versions)) lines.push(`    ${name} ${version}`);
     for (const [name, missing] of Object.entries(worker.backends)) lines.push(`    ${name}: ${missing ?? 'works'}`);
     for (const image of worker.images) lines.push(`    ${image}@${worker.generations[image] ?? '?'}`);

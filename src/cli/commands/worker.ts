@@ -133,7 +133,7 @@ class Signals {
 /** Lines for people, or pino's JSON, to standard error. */
 async function logger({ log, name }: Context['settings']['worker']): Promise<Log> {
   if (log === 'text') return (line) => progress(line);
-  const { pino } = await import('pino');
+  const { default: pino } = await import('pino'); // the bundle has no other export of it
   const json = pino({ base: { host: name, pid: process.pid } }, pino.destination({ dest: 2, sync: true }));
   return (line, details) => json.info(details ?? {}, line);
 }
