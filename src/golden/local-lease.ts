@@ -4,7 +4,7 @@
  */
 import { mkdir } from 'node:fs/promises';
 import { flock, type FileLock } from '../exec/flock.ts';
-import { LeaseLost } from '../protocol/errors.ts';
+import { ImageLeaseLost } from '../protocol/errors.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import { highestFence, readClaim } from './claim.ts';
 import type { FenceSource } from './fence-source.ts';
@@ -19,7 +19,7 @@ export function localLeases(store: ImageStore, waitSeconds: number): FenceSource
       const lock = await lockWithin(layout, waitSeconds, signal);
       if (lock === undefined) throw await locked(layout, waitSeconds);
       const lost = new AbortController();
-      lock.lost.addEventListener('abort', () => lost.abort(new LeaseLost(`the lock on ${image} was lost`)));
+      lock.lost.addEventListener('abort', () => lost.abort(new ImageLeaseLost(`the lock on ${image} was lost`)));
       const fence = Math.max(floor, await highestFence(store, image)) + 1;
       return { fence, signal: lost.signal, [Symbol.asyncDispose]: () => lock[Symbol.asyncDispose]() };
     },

@@ -1,5 +1,5 @@
 /** Replacing an image as a job does it: counted, noted and told like any other update. */
-import { messageOf } from '../protocol/errors.ts';
+import { ImageError, messageOf } from '../protocol/errors.ts';
 import type { OutcomeResult } from '../protocol/outcome.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import { replaceImage, type CreateTools } from './create.ts';
@@ -8,7 +8,10 @@ import { noteUpdate } from './looked.ts';
 import { packageChanges } from './manifest.ts';
 import { readHead, readManifest } from './store.ts';
 
-/** @throws {TestbedError} bootstrapping failed; {GoldenRefusal} locked, or changed by another; {UsageError} */
+/**
+ * @throws {TestbedError} bootstrapping failed; {GoldenRefusal} locked, or changed by another;
+ * {ImageError} the right to write it was lost; {UsageError}
+ */
 export async function updateByReplacing(
   image: string,
   tools: CreateTools,
@@ -25,7 +28,8 @@ export async function updateByReplacing(
     const packages = packageChanges(old, await readManifest(layout, record.generation));
     return { kind: 'update-golden', exitCode: 0, status: 'published', before, after: record.generation, packages };
   } catch (error) {
-    const contended = error instanceof GoldenRefusal && error.word !== 'commit-failed'; // the image is fine
+    const refused = error instanceof GoldenRefusal && error.word !== 'commit-failed';
+    const contended = refused || error instanceof ImageError; // the image is fine
     if (signal.aborted || contended) throw error;
     const reason = messageOf(error);
     await noteUpdate(store, image, { status: 'failed', step: 'bootstrap', reason }, who);

@@ -26,10 +26,6 @@ export interface EnqueueOptions {
   readonly deadline?: number;
 }
 
-/** Attempts that infrastructure failures may cost, and milliseconds between them. */
-const attempts = 3;
-export const retryDelay = 2_000;
-
 /** As BullMQ takes it, in seconds. */
 export const remember = remembered / 1000;
 
@@ -181,8 +177,6 @@ async function add(
         opts: {
           jobId: runId,
           priority: priorities[index] ?? 1,
-          attempts,
-          backoff: { type: 'fixed', delay: retryDelay },
           removeOnComplete: { age: remember },
           removeOnFail: { age: remember },
         },

@@ -25,6 +25,14 @@ export interface OpenedImage extends AsyncDisposable {
   readonly arch: string;
 }
 
+/** What a job ran on, or would: the backend itself, and the generation that was current. */
+export interface RanOn {
+  readonly image: string;
+  readonly backend: string;
+  /** Undefined where only an external server knows what it opens. */
+  readonly generation: number | undefined;
+}
+
 export interface Host {
   readonly name: string;
   readonly state: State;

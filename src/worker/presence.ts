@@ -49,6 +49,12 @@ export async function liveIncarnations(redis: Redis, keys: RedisKeys): Promise<R
   return new Set(members.map((member) => member.slice(member.lastIndexOf('/') + 1)));
 }
 
+/** Of a worker that runs, or ran of late. */
+export async function hostOf(redis: Redis, keys: RedisKeys, incarnation: string): Promise<string | undefined> {
+  const members = await redis.zrangebyscore(keys.workers, '-inf', '+inf');
+  return members.find((member) => member.endsWith(`/${incarnation}`))?.slice(0, -incarnation.length - 1);
+}
+
 /** Takes out workers that have been silent for so many milliseconds. */
 export async function forgetSilent(redis: Redis, keys: RedisKeys, silent: number): Promise<void> {
   const before = (await redisTime(redis)) - silent;
