@@ -1,6 +1,5 @@
 /** What this host tells of itself with each heartbeat. */
 import { readFileSync } from 'node:fs';
-import { statfs } from 'node:fs/promises';
 import type { Backend } from '../backends/backend.ts';
 import { debianArchitecture } from '../exec/debian-architecture.ts';
 import { packageFile } from '../exec/package-file.ts';
@@ -8,22 +7,23 @@ import { identityOf } from '../exec/process-identity.ts';
 import { run } from '../exec/run.ts';
 import { currentGenerations } from '../golden/index.ts';
 import type { Presence } from '../protocol/presence.ts';
-import type { Breaker } from '../worker/breaker.ts';
+import { freeDisk } from '../worker/free-disk.ts';
+import type { HostGuard } from '../worker/host-guard.ts';
 import type { Slots } from '../worker/slots.ts';
 import type { Context } from './context.ts';
-import { knownImages } from './offers.ts';
+import { offeredImages } from './offers.ts';
 
 export interface DescribedWorker {
   readonly incarnation: string;
   readonly slots: Slots;
-  readonly breaker: Breaker;
+  readonly guard: Pick<HostGuard, 'troubles'>;
   readonly backends: readonly Backend[];
 }
 
 /** @returns what describes the host as it is at the time of each call */
 export async function hostDescription(
   context: Context,
-  { incarnation, slots, breaker, backends }: DescribedWorker,
+  { incarnation, slots, guard, backends }: DescribedWorker,
 ): Promise<() => Promise<Presence>> {
   const { state, settings } = context;
   const identity = identityOf();
@@ -33,7 +33,6 @@ export async function hostDescription(
   const since = Date.now();
   return async () => {
     const missing = await Promise.all(backends.map((backend) => backend.unavailable()));
-    const { bavail, bsize } = await statfs(state.root);
     const versions = await asked;
     return {
       host: settings.worker.name,
@@ -41,13 +40,13 @@ export async function hostDescription(
       ...identity,
       slots: slots.total,
       busy: slots.total - slots.free,
-      images: [...(await knownImages(context))],
+      images: [...(await offeredImages(context))],
       generations: await currentGenerations(state),
       backends: Object.fromEntries(backends.map(({ name }, index) => [name, missing[index] ?? null])),
-      freeDisk: Math.floor((bavail * bsize) / 1024 / 1024),
+      freeDisk: await freeDisk(state.root),
       arch,
       versions,
-      troubles: breaker.troubles(),
+      troubles: await guard.troubles(),
       since,
     };
   };

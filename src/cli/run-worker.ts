@@ -10,6 +10,7 @@ import { Breaker } from '../worker/breaker.ts';
 import { Claims } from '../worker/claims.ts';
 import { coordinate } from '../worker/coordinator.ts';
 import { fleetTimes } from '../worker/fleet-times.ts';
+import { diskObstacle } from '../worker/free-disk.ts';
 import { handle, type Ending, type Gate, type Log } from '../worker/handle.ts';
 import type { HealthOptions, HealthServer } from '../worker/health-server.ts';
 import { openJournal } from '../worker/journal.ts';
@@ -24,7 +25,7 @@ import { isScheduled } from '../worker/scheduled.ts';
 import { Slots } from '../worker/slots.ts';
 import { openRedis, type Context } from './context.ts';
 import { applySchedules, beginOnSchedule, freshnessGate } from './freshness.ts';
-import { makeHost } from './make-host.ts';
+import { expectedOn, makeHost } from './make-host.ts';
 import { hostDescription } from './describe-host.ts';
 import { offersOf } from './offers.ts';
 
@@ -83,11 +84,15 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
   const { incarnation } = journal;
   const slots = new Slots(options.slots);
   const breaker = new Breaker();
-  const describe = await hostDescription(context, { incarnation, slots, breaker, backends });
+  const guard = new HostGuard({
+    ...{ redis, host: host.name, breaker, log },
+    obstacle: () => diskObstacle(host),
+    expected: (image, choice) => expectedOn(context, backends, image, choice),
+  });
+  const describe = await hostDescription(context, { incarnation, slots, guard, backends });
   await using presence = await announce(redis.client, redis.keys, describe, times);
   await using _ = coordinate({ redis, incarnation, claims, log, times });
   using gate = freshnessGate(context, { redis, claims, nudges, host: host.name });
-  const guard = new HostGuard(redis, host.name, breaker);
   const { metrics: port } = context.settings.worker;
   const meter = { redis, host: host.name, slots, breaker, notReady: () => guard.notReady() };
   await using metered = port === undefined ? undefined : await serveMetrics(port, meter);
@@ -109,7 +114,7 @@ async function work(context: Context, options: { slots: number; log: Log }, cont
         const run = (): Promise<Ending> => handle(claimed, host, admit, renewal.signal, jobLog);
         await guard.run(claimed, () => metered?.metrics.count(claimed, run) ?? run());
       },
-      onNudge: (wake) => listenForWork(nudges, host.name, wake),
+      onNudge: (wake) => both(listenForWork(nudges, host.name, wake), guard.listen(wake)),
       sweep,
       log,
     },
@@ -133,6 +138,13 @@ function listenForWork(nudges: Nudges, host: string, wake: () => void): () => vo
   return nudges.listen((nudge) => {
     if ('enqueued' in nudge || ('host' in nudge && nudge.host === host)) wake();
   });
+}
+
+function both(one: () => void, other: () => void): () => void {
+  return () => {
+    one();
+    other();
+  };
 }
 
 /** Node 20 has no Promise.withResolvers. */

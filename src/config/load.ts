@@ -41,8 +41,11 @@ const fileSchema = z.strictObject({
       slots: z.number().int().min(1).max(256).optional(),
       /** What this host is called; default: its host name. */
       name: z.string().regex(hostName, 'expected a host name').optional(),
-      /** Megabytes that must be free in the state folder before a job starts. */
+      /** Megabytes that must be free in the state folder before a job is claimed. */
       minFreeDisk: z.number().int().nonnegative().optional(),
+      /** Backends, and images by name, that jobs may use here; default: all. */
+      backends: z.array(z.string()).min(1).optional(),
+      images: z.array(imageName).min(1).optional(),
       /** Port on 127.0.0.1 for /metrics, /livez and /readyz; none by default. */
       metrics: z.number().int().min(1).max(65_535).optional(),
       /** How the worker tells what it does: for people, or as JSON by line. */
@@ -113,6 +116,9 @@ export interface Settings {
     readonly name: string;
     readonly slots: number;
     readonly minFreeDisk: number;
+    /** What jobs may use here; undefined: whatever there is. */
+    readonly backends: readonly string[] | undefined;
+    readonly images: readonly string[] | undefined;
     readonly metrics: number | undefined;
     readonly log: 'text' | 'json';
   };
@@ -147,6 +153,8 @@ export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
       name: hostNameOf(env, merged.worker?.name),
       slots: positive(env, 'GOLDBED_SLOTS') ?? merged.worker?.slots ?? 1,
       minFreeDisk: positive(env, 'GOLDBED_MIN_FREE_DISK') ?? merged.worker?.minFreeDisk ?? 1024,
+      backends: merged.worker?.backends,
+      images: merged.worker?.images,
       metrics: merged.worker?.metrics,
       log: merged.worker?.log ?? 'text',
     },

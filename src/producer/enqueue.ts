@@ -22,7 +22,7 @@ export interface EnqueueOptions {
   readonly tenant?: string;
   /** What it belongs to (protocol/label.ts). A run that is asked for again carries the labels of both. */
   readonly labels?: readonly string[];
-  /** Milliseconds since the epoch at which it is cancelled, if it waits or runs then. Of a new run only. */
+  /** Milliseconds since the epoch, by Redis's clock, at which it is cancelled if it waits or runs. Of a new run only. */
   readonly deadline?: number;
 }
 

@@ -1,5 +1,6 @@
 /** Why a job does not run yet, in words, from what the fleet says of itself at this moment. */
 import type { Paused } from '../protocol/paused.ts';
+import { parseAvoided } from '../protocol/avoided.ts';
 import { parseRoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { pausedNow } from '../redis/paused.ts';
@@ -23,7 +24,8 @@ export async function whyWaiting(redis: RedisHandle, runId: string, now = Date.n
   const reasons = parts === undefined ? [] : hostReasons(hosts, parts);
   if (place.paused) reasons.unshift(`its queue ${key} is paused`);
   if (place.before > 0) reasons.push(`${place.before} jobs of its queue are before it`);
-  if (avoid !== undefined) reasons.push(`its testbed failed on ${(JSON.parse(avoid) as string[]).join(', ')} before`);
+  const failedOn = parseAvoided(avoid);
+  if (failedOn.length > 0) reasons.push(`it failed on ${failedOn.join(', ')} before`);
   return reasons;
 }
 
@@ -73,7 +75,7 @@ function lacking(hosts: readonly HostDetails[], backend: string): string[] {
 
 /** Troubles begin with what they are about (breaker.ts). */
 function isAbout(trouble: string, image: string): boolean {
-  return trouble.startsWith(`${image} on `) || trouble.startsWith('this host:');
+  return trouble.startsWith(`${image}@`) || trouble.startsWith(`${image} on `) || trouble.startsWith('this host:');
 }
 
 async function placeInQueue(

@@ -29,6 +29,15 @@ export const presenceSchema = z.strictObject({
 });
 export type Presence = z.infer<typeof presenceSchema>;
 
+/** Undefined for nothing, and for what another version, or another program, has written. */
+export function parsePresence(text: string | null | undefined): Presence | undefined {
+  try {
+    return presenceSchema.parse(JSON.parse(text ?? ''));
+  } catch {
+    return undefined;
+  }
+}
+
 /** What an operator has said of a host: it takes no jobs until that is taken back. */
 export const drainedSchema = z.strictObject({ reason: z.string(), since: z.number() });
 export type Drained = z.infer<typeof drainedSchema>;

@@ -42,7 +42,7 @@ export interface Host {
   readonly virtProgram: string;
   /** Debian's own programs, by absolute path. */
   readonly clients: { readonly sbuild: string; readonly autopkgtest: string };
-  /** Megabytes that must be free in the state folder before a job starts. */
+  /** Megabytes that must be free in the state folder before a job is claimed. */
   readonly minFreeDisk: number;
   /** Generations of an image that stay when a new one is published; pinned ones always do. */
   keepGenerations(image: string): number;

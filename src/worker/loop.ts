@@ -39,10 +39,12 @@ export async function runLoop(options: LoopOptions, stop: AbortSignal): Promise<
         await bell.wait(options.claims.nextDue(), options.sweep);
         continue;
       }
-      const job = runInSlot(slot, claimed, options).finally(() => {
-        running.delete(job);
-        bell.ring();
-      });
+      const job = runInSlot(slot, claimed, options)
+        .catch((error: unknown) => options.log(`${claimed.runId}: ${String(error)}`)) // no job may end the worker
+        .finally(() => {
+          running.delete(job);
+          bell.ring();
+        });
       running.add(job);
     }
   } finally {

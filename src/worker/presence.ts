@@ -2,6 +2,8 @@
 import type { Redis } from 'ioredis';
 import type { Presence } from '../protocol/presence.ts';
 import type { RedisKeys } from '../protocol/routing.ts';
+import { within } from '../exec/patience.ts';
+import { redisTime } from '../redis/time.ts';
 import { fleetTimes } from './fleet-times.ts';
 
 export interface Announced extends AsyncDisposable {
@@ -28,8 +30,14 @@ export async function announce(
   };
   await beat(first);
   let last = first;
+  let describing: Promise<void> | undefined;
+  const describeAgain = async (): Promise<void> => {
+    last = await describe();
+  };
   const again = async (): Promise<void> => {
-    last = await Promise.resolve(describe()).catch(() => last); // that it lives is more important than what it says
+    // that it lives is more important than what it says: what takes long is said with a later beat
+    describing ??= describeAgain().finally(() => (describing = undefined));
+    await within(describing, times.beat / 4, () => new Error('late')).catch(() => {});
     await beat(last);
   };
   // a missed beat is not an error: the next one, or the end of the worker, tells
@@ -65,10 +73,4 @@ export async function forgetSilent(redis: Redis, keys: RedisKeys, silent: number
     .zrem(keys.workers, ...members)
     .hdel(keys.workerDetails, ...members)
     .exec();
-}
-
-/** Milliseconds since the epoch, by Redis's clock: hosts may differ. */
-export async function redisTime(redis: Redis): Promise<number> {
-  const [seconds, micros] = await redis.time();
-  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
 }

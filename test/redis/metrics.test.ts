@@ -22,7 +22,7 @@ beforeEach(async () => {
   breaker = new Breaker();
   slots = new Slots(3);
   metrics = new Metrics({ redis: server.redis, host: 'bay1', slots, breaker });
-  const guard = new HostGuard(server.redis, 'bay1', breaker);
+  const guard = new HostGuard({ redis: server.redis, host: 'bay1', breaker });
   health = await startHealthServer({ port: 0, registry: metrics.registry, notReady: () => guard.notReady() });
 });
 afterEach(async () => {
@@ -63,7 +63,7 @@ test('it lives; it is ready unless it is drained or holds back', async () => {
   await drainHost(server.redis, 'bay1', 'new disks');
   expect(await get('/readyz')).toEqual({ status: 503, text: 'drained\n' });
   await resumeHost(server.redis, 'bay1');
-  for (let i = 0; i < 5; i += 1) breaker.failed('img', 'any', 'no space');
+  for (let i = 0; i < 5; i += 1) breaker.began().ended({ kind: 'testbed', message: 'no space' });
   expect(await get('/readyz')).toEqual({
     status: 503,
     text: 'this host: failed 5 times in a row: no space\n',

@@ -11,10 +11,15 @@ export async function connect({ socket }: DockerSettings): Promise<Docker> {
   return new Client({ socketPath: socket });
 }
 
+/** Milliseconds for a daemon's sign of life: one that hangs takes connections, and says nothing. */
+const answerLimit = 5_000;
+
 /** Why the daemon cannot be used, in one line that a person can act on; undefined when it can. */
 export async function daemonUnavailable(settings: DockerSettings): Promise<string | undefined> {
   try {
-    await (await connect(settings)).ping();
+    const docker = await connect(settings);
+    const limit = { abortSignal: AbortSignal.timeout(answerLimit) };
+    await (docker.ping as (options: typeof limit) => Promise<unknown>).call(docker, limit); // its types do not know it
     return undefined;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
@@ -22,6 +27,8 @@ export async function daemonUnavailable(settings: DockerSettings): Promise<strin
       return `no docker socket at ${settings.socket}: apt-get install docker.io, or set docker.socket`;
     if (code === 'EACCES') return `no access to ${settings.socket}: be root or a member of its group (docker)`;
     if (code === 'ECONNREFUSED') return `nothing listens on ${settings.socket}: start the docker daemon`;
+    if (code === 'ABORT_ERR' || (error as Error).name === 'AbortError')
+      return `docker at ${settings.socket} does not answer within ${answerLimit / 1000} s: restart the daemon`;
     return `docker at ${settings.socket}: ${messageOf(error)}`;
   }
 }
