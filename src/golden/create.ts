@@ -123,7 +123,7 @@ export interface FilledRoot {
 
 /**
  * A generation that stands on no other: `fillRoot` makes the whole root in the candidate's empty layer; a session is
- * opened on it; then it is published. @throws {GoldenRefusal} locked; what `fillRoot` throws
+ * opened on it; then it is published. @throws {GoldenRefusal} locked; {ImageLeaseLost}; what `fillRoot` throws
  */
 export async function newGeneration(
   image: string,
@@ -146,7 +146,8 @@ export async function newGeneration(
     const job = tools.job === undefined ? {} : { job: tools.job };
     return await candidate.publish({ ...filled, strategy, tools: await versions(stop), verified, ...job }, stop);
   } catch (error) {
-    throw await candidate.explain(error);
+    // what the work threw after the lease was lost is only the echo of it
+    throw await candidate.explain(lease.signal.aborted && !signal.aborted ? lease.signal.reason : error);
   }
 }
 
