@@ -63,11 +63,11 @@ export async function startNoOpWorker(options: NoOpOptions): Promise<NoOpWorker>
   const breaker = new Breaker();
   const keeper = await Keeper.open(journal.folder);
   const backends = nativeBackends(state, context.settings);
-  const describe = await hostDescription(context, { incarnation, ledger, breaker, backends });
+  const guard = new HostGuard({ redis, host: name, breaker });
+  const describe = await hostDescription(context, { incarnation, ledger, guard, backends });
   const presence = await announce(redis.client, redis.keys, describe);
   const coordinator = coordinate({ redis, incarnation, claims, log: () => {} });
   const fresh = freshnessGate(context, { redis, claims, nudges, host: name });
-  const guard = new HostGuard(redis, name, breaker);
   const host = { name, state } as Host; // no session, so that nothing else of it is asked
   const stop = new AbortController();
   const shared = { redis, claims, host, guard, fresh, metrics: undefined, log: () => {} };

@@ -3,7 +3,7 @@
  * a worker knows that it works on what was asked.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
+import { constants, createReadStream, existsSync } from 'node:fs';
 import { copyFile, mkdir, open, rename, rm, stat, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -30,12 +30,26 @@ export async function putFile(store: string, file: string): Promise<StoredFile> 
   }
 }
 
-/** Puts a stored file at `target`, verified. @throws when it is missing or damaged, naming the digest */
+/** It is not here, or not what it was: another store may have it. */
+export class ArtifactUnusable extends Error {
+  override readonly name = 'ArtifactUnusable';
+  readonly why: 'missing' | 'damaged';
+  constructor(why: 'missing' | 'damaged', sha256: string) {
+    super(`artifact ${sha256} is ${why}`);
+    this.why = why;
+  }
+}
+
+/** Puts a stored file at `target`, verified. @throws {ArtifactUnusable} */
 export async function takeFile(store: string, sha256: string, target: string): Promise<void> {
   const stored = path.join(store, sha256);
-  await copyFile(stored, target, constants.COPYFILE_FICLONE);
-  const found = await sha256Of(target);
-  if (found !== sha256) throw new Error(`artifact ${sha256} is damaged: its content hashes to ${found}`);
+  try {
+    await copyFile(stored, target, constants.COPYFILE_FICLONE);
+  } catch (error) {
+    if (!existsSync(stored)) throw new ArtifactUnusable('missing', sha256);
+    throw error;
+  }
+  if ((await sha256Of(target)) !== sha256) throw new ArtifactUnusable('damaged', sha256);
   const now = new Date();
   await utimes(stored, now, now).catch(() => {}); // it is used still: worker/tidy.ts; another user's store may forbid it
 }

@@ -1,7 +1,6 @@
 /** What this host tells of itself with each heartbeat. */
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
-import { statfs } from 'node:fs/promises';
 import type { Backend } from '../backends/backend.ts';
 import { debianArchitecture } from '../exec/debian-architecture.ts';
 import { packageFile } from '../exec/package-file.ts';
@@ -9,22 +8,23 @@ import { identityOf } from '../exec/process-identity.ts';
 import { run } from '../exec/run.ts';
 import { currentGenerations } from '../golden/index.ts';
 import type { Presence } from '../protocol/presence.ts';
-import type { Breaker } from '../worker/breaker.ts';
+import { freeDisk } from '../worker/free-disk.ts';
+import type { HostGuard } from '../worker/host-guard.ts';
 import type { Ledger } from '../worker/ledger.ts';
 import type { Context } from './context.ts';
-import { knownImages } from './offers.ts';
+import { offeredImages } from './offers.ts';
 
 export interface DescribedWorker {
   readonly incarnation: string;
   readonly ledger: Ledger;
-  readonly breaker: Breaker;
+  readonly guard: Pick<HostGuard, 'troubles'>;
   readonly backends: readonly Backend[];
 }
 
 /** @returns what describes the host as it is at the time of each call */
 export async function hostDescription(
   context: Context,
-  { incarnation, ledger, breaker, backends }: DescribedWorker,
+  { incarnation, ledger, guard, backends }: DescribedWorker,
 ): Promise<() => Promise<Presence>> {
   const { state, settings } = context;
   const identity = identityOf();
@@ -34,20 +34,19 @@ export async function hostDescription(
   const since = Date.now();
   return async () => {
     const missing = await Promise.all(backends.map((backend) => backend.unavailable()));
-    const { bavail, bsize } = await statfs(state.root);
     const versions = await asked;
     return {
       host: settings.worker.name,
       incarnation,
       ...identity,
       ...describeLedger(ledger),
-      images: [...(await knownImages(context))],
+      images: [...(await offeredImages(context))],
       generations: await currentGenerations(state),
       backends: Object.fromEntries(backends.map(({ name }, index) => [name, missing[index] ?? null])),
-      freeDisk: Math.floor((bavail * bsize) / 1024 / 1024),
+      freeDisk: await freeDisk(state.root),
       arch,
       versions,
-      troubles: breaker.troubles(),
+      troubles: await guard.troubles(),
       since,
     };
   };

@@ -19,7 +19,7 @@ import type { FleetTimes } from '../worker/fleet-times.ts';
 import { follow } from '../worker/follow.ts';
 import type { Ending, Log } from '../worker/handle.ts';
 import type { Host } from '../worker/host.ts';
-import { HostGuard } from '../worker/host-guard.ts';
+import type { HostGuard } from '../worker/host-guard.ts';
 import type { Journal } from '../worker/journal.ts';
 import type { AdoptedJob } from '../worker/keeper-link.ts';
 import type { Keeper } from '../worker/keeper.ts';
@@ -55,6 +55,7 @@ export interface Parts {
   readonly backends: readonly Backend[];
   readonly ledger: Ledger;
   readonly breaker: Breaker;
+  readonly guard: HostGuard;
   readonly describe: () => Promise<Presence>;
   readonly times: FleetTimes;
   readonly log: Log;
@@ -68,10 +69,9 @@ const sweep = 15_000;
 
 /** @returns undefined when all has ended; else a successor waits for the keeper's answer */
 export async function beInCharge(parts: Parts, control: Control): Promise<Rest | undefined> {
-  const { context, redis, nudges, journal, keeper, inheritance, host, ledger, times, log } = parts;
+  const { context, redis, nudges, journal, keeper, inheritance, host, guard, ledger, times, log } = parts;
   const { incarnation } = journal;
   await using claims = new Claims(redis, journal);
-  const guard = new HostGuard(redis, host.name, parts.breaker);
   const { clearAway, giveUp } = recovering(parts, claims);
   const counted: { metrics?: Metrics | undefined } = {}; // there are none yet
   const concluded = async (job: AdoptedJob, ending: Ending): Promise<void> => {
@@ -88,7 +88,7 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
   await using presence = await persist(redis, () => announce(redis.client, redis.keys, parts.describe, times));
   await using _ = coordinate({ redis, incarnation, claims, log, times });
   using gate = freshnessGate(context, { redis, claims, nudges, host: host.name });
-  await using metered = await serveMetrics(parts, guard, () => gate.waiting);
+  await using metered = await serveMetrics(parts, () => gate.waiting);
   const warning = await durabilityWarning(redis);
   if (warning !== undefined) log(warning);
   const { metrics } = metered;
@@ -115,7 +115,7 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
         const { kind, image } = parseRoutingKey(claimed.key) ?? {};
         if (kind === 'update-golden' && image !== undefined) await flatten([image]);
       },
-      onNudge: (wake) => listenForWork(nudges, host.name, wake),
+      onNudge: (wake) => both(listenForWork(nudges, host.name, wake), guard.listen(wake)),
       sweep,
       log,
     },
@@ -185,4 +185,11 @@ function listenForWork(nudges: Nudges, host: string, wake: () => void): () => vo
   return nudges.listen((nudge) => {
     if ('enqueued' in nudge || ('host' in nudge && nudge.host === host)) wake();
   });
+}
+
+function both(one: () => void, other: () => void): () => void {
+  return () => {
+    one();
+    other();
+  };
 }

@@ -1,7 +1,16 @@
 /** The command line of `goldbed`: names, flags and help; each command is a file in commands/. */
 import { Command, CommanderError } from 'commander';
 import { ConfigError } from '../config/config-error.ts';
-import { exitCodes, Interruption, messageOf, TestbedError, UnavailableError, UsageError } from '../protocol/errors.ts';
+import {
+  exitCodes,
+  HostError,
+  ImageError,
+  Interruption,
+  messageOf,
+  TestbedError,
+  UnavailableError,
+  UsageError,
+} from '../protocol/errors.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import { cancelCommand, pauseCommand, resumeCommand } from './commands/control.ts';
 import { enqueueCommands } from './commands/enqueue.ts';
@@ -48,7 +57,7 @@ function report(error: unknown): number {
   if (error instanceof UsageError) return exitCodes.usage;
   if (error instanceof ConfigError) return exitCodes.config;
   if (error instanceof UnavailableError) return exitCodes.unavailable;
-  if (error instanceof TestbedError) return exitCodes.infrastructure;
+  if ([TestbedError, HostError, ImageError].some((kind) => error instanceof kind)) return exitCodes.infrastructure;
   if (error instanceof Interruption) return exitCodes.interrupted;
   // as with `image update`: not good enough, and the old generation stays; else somebody else writes it
   if (error instanceof GoldenRefusal) return error.word === 'commit-failed' ? 1 : exitCodes.infrastructure;

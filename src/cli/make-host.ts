@@ -2,17 +2,21 @@
 import { randomUUID } from 'node:crypto';
 import type { Backend, Content } from '../backends/backend.ts';
 import { externalServer } from '../backends/external.ts';
+import { patient } from '../backends/availability.ts';
 import { nativeBackends } from '../backends/index.ts';
 import type { ExternalImage } from '../config/load.ts';
 import { keepFor, verifyFor } from '../config/policy.ts';
 import { debianArchitecture } from '../exec/debian-architecture.ts';
 import { packageFile } from '../exec/package-file.ts';
 import { imageSource, pinGeneration, readHead, refOf, type CheckContent, type FenceSource } from '../golden/index.ts';
+import { layoutOf } from '../golden/layout.ts';
+import { headGeneration } from '../golden/store.ts';
 import { startInProcess } from '../protocol/adt-virt/pair.ts';
 import { TestbedError } from '../protocol/errors.ts';
 import type { BackendChoice } from '../protocol/job-request.ts';
 import type { Testbed } from '../protocol/testbed.ts';
-import type { CandidateCheck, Host, OpenedImage, SessionOwner } from '../worker/host.ts';
+import type { CandidateCheck, Host, OpenedImage, RanOn, SessionOwner } from '../worker/host.ts';
+import { allowsBackend, ifAllowed, requireAllowedImage, requireKnownBackends } from './allowed.ts';
 import type { Context } from './context.ts';
 
 export interface HostParts {
@@ -26,7 +30,8 @@ const copyTimeout = 300;
 /** @param leases the right to write images, in the name of a job */
 export function makeHost(context: Context, socketFolder: string, leases: (job: string) => FenceSource): HostParts {
   const { settings, state } = context;
-  const backends = nativeBackends(state, settings);
+  requireKnownBackends(settings);
+  const backends = nativeBackends(state, settings).map((backend) => ifAllowed(settings, patient(backend)));
   const host: Host = {
     name: settings.worker.name,
     state,
@@ -37,8 +42,11 @@ export function makeHost(context: Context, socketFolder: string, leases: (job: s
     minFreeDisk: settings.worker.minFreeDisk,
     keepGenerations: (image) => keepFor(settings.images, image),
     async openImage(image, choice, job) {
+      requireAllowedImage(settings, image);
       const external = settings.external[image];
-      if (external !== undefined && ['any', 'external'].includes(choice)) return openExternal(image, external);
+      if (external !== undefined && ['any', 'external'].includes(choice) && allowsBackend(settings, 'external')) {
+        return openExternal(image, external);
+      }
       return openNative(context, await choose(backends, choice), image, leases, job);
     },
     canaryOf: (image) => settings.images.policy[image]?.canary,
@@ -57,6 +65,23 @@ export function makeHost(context: Context, socketFolder: string, leases: (job: s
     },
   };
   return { host, backends };
+}
+
+/** What a job would run on now; undefined when nothing would. @param choice may be `any` */
+export async function expectedOn(
+  { settings, state }: Context,
+  backends: readonly Backend[],
+  image: string,
+  choice: string,
+): Promise<RanOn | undefined> {
+  if (settings.external[image] !== undefined && ['any', 'external'].includes(choice))
+    return { image, backend: 'external', generation: undefined };
+  const generation = await headGeneration(layoutOf(state, image)).catch(() => undefined);
+  for (const backend of backends) {
+    if (choice !== 'any' && choice !== backend.name) continue;
+    if ((await backend.unavailable()) === undefined) return { image, backend: backend.name, generation };
+  }
+  return undefined;
 }
 
 /** The one asked for; for `any` the first that works here. @throws {TestbedError} with the reasons */

@@ -5,12 +5,19 @@ import { imageNames } from '../golden/index.ts';
 import { routingKey, type RoutingKey } from '../protocol/routing.ts';
 import type { Size } from '../protocol/size.ts';
 import type { Announced } from '../worker/presence.ts';
+import { allowsBackend, allowsImage } from './allowed.ts';
 import type { Context } from './context.ts';
 
 /** The images of this host. */
 export async function knownImages({ state, settings }: Context): Promise<readonly string[]> {
   const own = await imageNames(state);
   return [...new Set([...own, ...Object.keys(settings.external)])].toSorted();
+}
+
+/** Those of them that jobs may use here. */
+export async function offeredImages(context: Context): Promise<readonly string[]> {
+  const images = await knownImages(context);
+  return images.filter((image) => allowsImage(context.settings, image));
 }
 
 export interface Offering {
@@ -35,12 +42,13 @@ export function offersOf(
       known = { working: await workingBackends(backends), at: performance.now() };
     }
     const { working } = known;
-    const images = await knownImages(context);
+    const images = await offeredImages(context);
     if (announced !== images.join(' ')) await presence.update();
     announced = images.join(' ');
     const { external } = context.settings;
     return images.flatMap((image) => {
       const foreign = external[image];
+      if (foreign !== undefined && !allowsBackend(context.settings, 'external')) return [];
       if (foreign !== undefined)
         return keys(['build', 'test'], ['any', 'external'], foreign.arch ?? arch, image, sizes);
       return keys(['update-golden', 'build', 'test'], ['any', ...working], arch, image, sizes);

@@ -11,6 +11,8 @@ import { Breaker } from '../worker/breaker.ts';
 import { fleetTimes } from '../worker/fleet-times.ts';
 import type { Log } from '../worker/handle.ts';
 import { journalFolder, newIncarnation, openJournal } from '../worker/journal.ts';
+import { diskObstacle } from '../worker/free-disk.ts';
+import { HostGuard } from '../worker/host-guard.ts';
 import { Keeper } from '../worker/keeper.ts';
 import { Ledger } from '../worker/ledger.ts';
 import { takeOver, type Inheritance } from '../worker/succession.ts';
@@ -18,7 +20,7 @@ import { openRedis, type Context } from './context.ts';
 import { hostDescription } from './describe-host.ts';
 import { beInCharge, type Control } from './in-charge.ts';
 import { jobLeases } from './leases.ts';
-import { makeHost } from './make-host.ts';
+import { expectedOn, makeHost } from './make-host.ts';
 
 export interface WorkerOptions {
   /** What its jobs may take together. */
@@ -77,7 +79,12 @@ async function work(
   const { host, backends } = makeHost(context, journalFolder(state, incarnation), leases);
   const ledger = new Ledger(capacity, settings.sizes);
   const breaker = new Breaker();
-  const describe = await hostDescription(context, { incarnation, ledger, breaker, backends });
+  const guard = new HostGuard({
+    ...{ redis, host: host.name, breaker, log },
+    obstacle: () => diskObstacle(host),
+    expected: (image, choice) => expectedOn(context, backends, image, choice),
+  });
+  const describe = await hostDescription(context, { incarnation, ledger, guard, backends });
   await describe(); // before this process is in charge it may fail
   const inheritance =
     succeeds === undefined ? await inheritNothing(context, incarnation, main) : await takeOver(state, incarnation);
@@ -89,6 +96,7 @@ async function work(
       ...{ context, redis, nudges, journal, keeper, inheritance, host, backends },
       ledger,
       breaker,
+      guard,
       describe,
       times,
       log,

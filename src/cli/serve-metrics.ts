@@ -1,6 +1,5 @@
 /** Metrics and health of a worker, where its configuration asks for them. */
 import { messageOf } from '../protocol/errors.ts';
-import type { HostGuard } from '../worker/host-guard.ts';
 import type { Metrics } from '../worker/metrics.ts';
 import { refreshTimes } from './freshness.ts';
 import type { Parts } from './in-charge.ts';
@@ -12,8 +11,8 @@ export interface Served extends AsyncDisposable {
 const nothing: Served = { async [Symbol.asyncDispose]() {} };
 
 /** @throws {UnavailableError} the port is taken; a process with adopted jobs goes on without rather than lose them */
-export async function serveMetrics(parts: Parts, guard: HostGuard, refreshWaits: () => number): Promise<Served> {
-  const { context, redis, host, journal, ledger, breaker, inheritance, log } = parts;
+export async function serveMetrics(parts: Parts, refreshWaits: () => number): Promise<Served> {
+  const { context, redis, host, journal, ledger, breaker, guard, inheritance, log } = parts;
   const { metrics: port } = context.settings.worker;
   if (port === undefined) return nothing;
   // loaded only where it is asked for: most workers are those of one waiting command

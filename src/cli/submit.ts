@@ -12,6 +12,7 @@ import { enqueue, type EnqueueOptions } from '../producer/enqueue.ts';
 import type { RunDetails } from '../producer/runs.ts';
 import { liveWorkers } from '../producer/workers.ts';
 import type { RedisHandle } from '../redis/connect.ts';
+import { redisTime } from '../redis/time.ts';
 import { openRedis, type Context } from './context.ts';
 import { knownImages } from './offers.ts';
 import { describeOutcome } from './outcome-text.ts';
@@ -32,8 +33,14 @@ export interface SubmitFlags {
 /** @returns the exit code */
 export async function submit(context: Context, request: JobRequest, flags: SubmitFlags): Promise<number> {
   const detach = new AbortController();
-  const options = optionsOf(flags);
+  const seconds = deadlineOf(flags);
+  const asked = {
+    reuse: flags.reuse === true,
+    tenant: tenantOf(flags.tenant),
+    labels: checkedLabels(flags.label ?? []),
+  };
   await using redis = await openRedis(context, new AbortController().signal);
+  const options: EnqueueOptions = { ...asked, ...(await deadlineIn(redis, seconds)) };
   await requireImage(context, redis, request.image);
   const arch = await debianArchitecture();
   const { runId, state } = await enqueue(redis, request, arch, options);
@@ -57,17 +64,17 @@ export async function submit(context: Context, request: JobRequest, flags: Submi
   return await finish(context, run, request, flags);
 }
 
-/** @throws {UsageError} */
-function optionsOf({ reuse, tenant, label = [], deadline }: SubmitFlags): EnqueueOptions {
-  const seconds = deadline === undefined ? undefined : parseDuration(deadline);
-  if (deadline !== undefined && seconds === undefined)
-    throw new UsageError('--deadline', `--deadline: ${durationExpected}; found "${deadline}"`);
-  return {
-    reuse: reuse === true,
-    tenant: tenantOf(tenant),
-    labels: checkedLabels(label),
-    ...(seconds === undefined ? {} : { deadline: Date.now() + seconds * 1000 }),
-  };
+/** Seconds. @throws {UsageError} */
+function deadlineOf({ deadline }: SubmitFlags): number | undefined {
+  if (deadline === undefined) return undefined;
+  const seconds = parseDuration(deadline);
+  if (seconds !== undefined) return seconds;
+  throw new UsageError('--deadline', `--deadline: ${durationExpected}; found "${deadline}"`);
+}
+
+/** By the clock that it is judged by (deadlines.ts in worker/). */
+async function deadlineIn(redis: RedisHandle, seconds: number | undefined): Promise<{ deadline?: number }> {
+  return seconds === undefined ? {} : { deadline: (await redisTime(redis.client)) + seconds * 1000 };
 }
 
 function tenantOf(word: string | undefined): string {

@@ -47,8 +47,11 @@ const fileSchema = z.strictObject({
       capacity: capacitySchema.optional(),
       /** What this host is called; default: its host name. */
       name: z.string().regex(hostName, 'expected a host name').optional(),
-      /** Megabytes that must be free in the state folder before a job starts. */
+      /** Megabytes that must be free in the state folder before a job is claimed. */
       minFreeDisk: z.number().int().nonnegative().optional(),
+      /** Backends, and images by name, that jobs may use here; default: all. */
+      backends: z.array(z.string()).min(1).optional(),
+      images: z.array(imageName).min(1).optional(),
       /** Port on 127.0.0.1 for /metrics, /livez and /readyz; none by default. */
       metrics: z.number().int().min(1).max(65_535).optional(),
       /** How the worker tells what it does: for people, or as JSON by line. */
@@ -129,6 +132,9 @@ export interface Settings {
     /** Counts instead of slots, where it is there. */
     readonly capacity?: Capacity;
     readonly minFreeDisk: number;
+    /** What jobs may use here; undefined: whatever there is. */
+    readonly backends: readonly string[] | undefined;
+    readonly images: readonly string[] | undefined;
     readonly metrics: number | undefined;
     readonly log: 'text' | 'json';
   };
@@ -171,6 +177,8 @@ export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
       slots: envSlots ?? merged.worker?.slots ?? 1,
       ...(capacity === undefined ? {} : { capacity }),
       minFreeDisk: wholeNumber(env, 'GOLDBED_MIN_FREE_DISK') ?? merged.worker?.minFreeDisk ?? 1024,
+      backends: merged.worker?.backends,
+      images: merged.worker?.images,
       metrics: merged.worker?.metrics,
       log: merged.worker?.log ?? 'text',
     },

@@ -5,7 +5,7 @@ import type { ImageName } from '../protocol/image.ts';
 export interface WriteLease extends AsyncDisposable {
   /** Greater than every fence handed out before for this image. */
   readonly fence: number;
-  /** Aborts with LeaseLost as soon as the right is lost. */
+  /** Aborts with ImageLeaseLost as soon as the right is lost. */
   readonly signal: AbortSignal;
 }
 

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { LeaseLost } from '../protocol/errors.ts';
+import { ImageLeaseLost } from '../protocol/errors.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { ownerOf, showLease, waitCounts, type LeaseInfo } from '../redis/lease-view.ts';
@@ -123,7 +123,7 @@ function hold(redis: RedisHandle, image: string, owner: string, fence: number, t
   const key = redis.keys.lease(image);
   const lost = new AbortController();
   let lastSuccess = asked;
-  const lose = (why: string): void => lost.abort(new LeaseLost(`the lease on ${image} was lost: ${why}`));
+  const lose = (why: string): void => lost.abort(new ImageLeaseLost(`the lease on ${image} was lost: ${why}`));
   const renew = async (): Promise<void> => {
     const began = performance.now();
     const renewed = await redis.client.eval(renewScript, 1, key, owner, ttl);

@@ -6,7 +6,7 @@
  */
 import { rm } from 'node:fs/promises';
 import { flock, type FileLock } from '../exec/flock.ts';
-import { LeaseLost } from '../protocol/errors.ts';
+import { ImageLeaseLost } from '../protocol/errors.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import type { FenceSource, WriteLease } from './fence-source.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
@@ -70,7 +70,7 @@ async function hold(
   const fence = Math.max(floor, (await readClaim(layout))?.fence ?? 0) + 1;
   const note = noteHolder(layout, by, ttl);
   const lost = new AbortController();
-  const lose = (): void => lost.abort(new LeaseLost(`the lock on ${layout.image} was taken by somebody else`));
+  const lose = (): void => lost.abort(new ImageLeaseLost(`the lock on ${layout.image} was taken by somebody else`));
   const look = setInterval(
     () => {
       if (!lock.isCurrent()) return lose();

@@ -74,7 +74,8 @@ export async function newGeneration(
   try {
     return await attempt.run(strategy, fillRoot, stop);
   } catch (cause) {
-    const error = await candidate.explain(cause);
+    // what the work threw after the lease was lost is only the echo of it
+    const error = await candidate.explain(lease.signal.aborted && !signal.aborted ? lease.signal.reason : cause);
     const contended = error instanceof GoldenRefusal && error.word !== 'commit-failed'; // the image is fine
     if (!stop.aborted && !contended) await attempt.note(image, error);
     throw error;

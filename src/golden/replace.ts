@@ -1,4 +1,4 @@
-/** Replacing an image as a job does it: counted and told like any other update. */
+/** Replacing an image as a job does it: counted, noted and told like any other update. */
 import { messageOf } from '../protocol/errors.ts';
 import type { OutcomeResult } from '../protocol/outcome.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
@@ -8,7 +8,10 @@ import { packageChanges } from './manifest.ts';
 import type { CreateTools } from './new-generation.ts';
 import { readHead, readManifest } from './store.ts';
 
-/** @throws {TestbedError} bootstrapping failed; {GoldenRefusal} locked, or changed by another; {UsageError} */
+/**
+ * @throws {TestbedError} bootstrapping failed; {GoldenRefusal} locked, or changed by another;
+ * {ImageError} the right to write it was lost; {UsageError}
+ */
 export async function updateByReplacing(
   image: string,
   tools: CreateTools,

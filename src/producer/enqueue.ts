@@ -22,13 +22,9 @@ export interface EnqueueOptions {
   readonly tenant?: string;
   /** What it belongs to (protocol/label.ts). A run that is asked for again carries the labels of both. */
   readonly labels?: readonly string[];
-  /** Milliseconds since the epoch at which it is cancelled, if it waits or runs then. Of a new run only. */
+  /** Milliseconds since the epoch, by Redis's clock, at which it is cancelled if it waits or runs. Of a new run only. */
   readonly deadline?: number;
 }
-
-/** Attempts that infrastructure failures may cost, and milliseconds between them. */
-const attempts = 3;
-export const retryDelay = 2_000;
 
 /** As BullMQ takes it, in seconds. */
 export const remember = remembered / 1000;
@@ -181,8 +177,6 @@ async function add(
         opts: {
           jobId: runId,
           priority: priorities[index] ?? 1,
-          attempts,
-          backoff: { type: 'fixed', delay: retryDelay },
           removeOnComplete: { age: remember },
           removeOnFail: { age: remember },
         },

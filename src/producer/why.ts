@@ -1,4 +1,5 @@
 /** Why a job does not run yet, in words, from what the fleet says of itself at this moment. */
+import { parseAvoided } from '../protocol/avoided.ts';
 import { pausedText, type Paused } from '../protocol/paused.ts';
 import { hasRoomFor, takesSize, type Presence } from '../protocol/presence.ts';
 import { parseRoutingKey, type RoutingParts } from '../protocol/routing.ts';
@@ -29,7 +30,8 @@ export async function whyWaiting(redis: RedisHandle, runId: string, now = Date.n
   const reasons = parts === undefined ? [] : hostReasons(hosts, parts);
   if (place.paused) reasons.unshift(`its queue ${key} is paused`);
   if (place.before > 0) reasons.push(`${place.before} jobs of its queue are before it`);
-  if (avoid !== undefined) reasons.push(`its testbed failed on ${(JSON.parse(avoid) as string[]).join(', ')} before`);
+  const failedOn = parseAvoided(avoid);
+  if (failedOn.length > 0) reasons.push(`it failed on ${failedOn.join(', ')} before`);
   return reasons;
 }
 

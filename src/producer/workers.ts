@@ -1,8 +1,9 @@
 /** Which workers are running, or have been until lately, as far as their heartbeats tell. */
 import type { Redis } from 'ioredis';
 import { identityOf, isAlive } from '../exec/process-identity.ts';
-import { presenceSchema, type Presence } from '../protocol/presence.ts';
+import { parsePresence, type Presence } from '../protocol/presence.ts';
 import type { RedisKeys } from '../protocol/routing.ts';
+import { redisTime } from '../redis/time.ts';
 
 export interface KnownWorker extends Presence {
   /** When its last heartbeat came (ms since the epoch, by Redis's clock). */
@@ -21,8 +22,7 @@ export async function liveWorkers(redis: Redis, keys: RedisKeys): Promise<KnownW
 
 /** And those that fell silent in so many milliseconds. */
 export async function knownWorkers(redis: Redis, keys: RedisKeys, silent: number): Promise<KnownWorker[]> {
-  const [seconds] = await redis.time();
-  const now = Number(seconds) * 1000;
+  const now = await redisTime(redis);
   const members = await redis.zrangebyscore(keys.workers, now - silent, '+inf');
   if (members.length === 0) return [];
   const here = identityOf()?.bootId;
@@ -32,18 +32,10 @@ export async function knownWorkers(redis: Redis, keys: RedisKeys, silent: number
     .hmget(keys.workerDetails, ...members);
   const [until, details] = ((await asked.exec()) ?? []).map(([, answer]) => answer as (string | null)[]);
   return members.flatMap((_, index) => {
-    const presence = parse(details?.[index] ?? null);
+    const presence = parsePresence(details?.[index]);
     const counts = Number(until?.[index] ?? 0);
     if (presence === undefined || counts === 0) return []; // ended in this moment, or written by another program
     const live = counts >= now && (presence.bootId !== here || isAlive(presence));
     return [{ ...presence, heard: counts - (presence.counts ?? usualCounts), live }];
   });
-}
-
-function parse(text: string | null): Presence | undefined {
-  try {
-    return presenceSchema.parse(JSON.parse(text ?? ''));
-  } catch {
-    return undefined;
-  }
 }

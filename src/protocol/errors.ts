@@ -45,6 +45,24 @@ export class TestbedError extends Error {
   }
 }
 
+/** This host cannot do it, though nothing is wrong with the job: an input is not there, the disk is full. Worth another host. */
+export class HostError extends Error {
+  override readonly name = 'HostError';
+}
+
+/**
+ * The image could not be written just now: somebody else writes it, or wrote it meanwhile. It is as it was, and neither
+ * this host nor its testbeds are to blame.
+ */
+export class ImageError extends Error {
+  override readonly name: string = 'ImageError';
+}
+
+/** The right to write an image is lost, not the job: its claim may be as good as ever. */
+export class ImageLeaseLost extends ImageError {
+  override readonly name = 'ImageLeaseLost';
+}
+
 /** The image is older than the job allows, and could not be refreshed. The refresh has had its own retries. */
 export class RefreshFailed extends Error {
   override readonly name = 'RefreshFailed';
@@ -62,7 +80,7 @@ export class Interruption extends Error {
   }
 }
 
-/** The right to go on is lost: another owner may already run. Touch nothing. */
+/** The claim of a job is lost: another owner may already run it. Touch nothing. */
 export class LeaseLost extends Error {
   override readonly name = 'LeaseLost';
 }

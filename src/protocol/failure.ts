@@ -1,6 +1,16 @@
 /** Why a job failed for good, as kept in BullMQ's `failedReason`: the class decides the exit code of a waiting CLI. */
 import * as z from 'zod';
-import { exitCodes, Interruption, messageOf, RefreshFailed, TestbedError, UsageError } from './errors.ts';
+import {
+  exitCodes,
+  HostError,
+  ImageError,
+  Interruption,
+  messageOf,
+  RefreshFailed,
+  TestbedError,
+  UsageError,
+} from './errors.ts';
+import { isHostFailure } from './host-failure.ts';
 
 export const failureSchema = z.object({
   class: z.enum(['usage', 'infrastructure', 'interrupted', 'lost', 'internal']),
@@ -14,7 +24,8 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof TestbedError) {
     return { class: 'infrastructure', message: `${error.backend}: ${error.step}: ${message}` };
   }
-  if (error instanceof RefreshFailed) return { class: 'infrastructure', message };
+  if (error instanceof RefreshFailed || error instanceof ImageError) return { class: 'infrastructure', message };
+  if (error instanceof HostError || isHostFailure(error)) return { class: 'infrastructure', message };
   if (error instanceof Interruption) return { class: 'interrupted', message };
   return { class: 'internal', message };
 }

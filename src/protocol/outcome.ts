@@ -12,12 +12,15 @@ const generationRefSchema = z.strictObject({
   digest: z.string(),
 });
 
+/** The status of a build or test whose dependencies cannot be installed from its archive, which was asked. */
+export const depWait = 'dep-wait';
+
 /** The verdict on a package: the client's own exit code and what it means. */
 const verdictSchema = z.strictObject({
   kind: z.enum(['build', 'test']),
   /** sbuild's 0-3 or autopkgtest's 0-20, unchanged. */
   exitCode: z.number().int(),
-  /** sbuild's Status line (`successful`, `attempted`, ...) or `pass`, `fail`, `neutral` as debci maps them. */
+  /** sbuild's Status line (`successful`, `attempted`, ...), or `pass`, `fail`, `neutral` as debci maps them; or `dep-wait`. */
   status: z.string(),
 });
 

@@ -53,6 +53,15 @@ export function hasRoomFor({ capacity, reserved, sizes, slots, busy }: Presence,
   return fits(sizes[size], minus(capacity, reserved));
 }
 
+/** Undefined for nothing, and for what another version, or another program, has written. */
+export function parsePresence(text: string | null | undefined): Presence | undefined {
+  try {
+    return presenceSchema.parse(JSON.parse(text ?? ''));
+  } catch {
+    return undefined;
+  }
+}
+
 /** What an operator has said of a host: it takes no jobs until that is taken back. */
 export const drainedSchema = z.strictObject({ reason: z.string(), since: z.number() });
 export type Drained = z.infer<typeof drainedSchema>;

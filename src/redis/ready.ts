@@ -34,17 +34,22 @@ for i = 2, #ARGV do
 end
 return added`;
 
+/** KEYS: sorted set. ARGV: member, `NX` to leave one that is there, else `CH`. By Redis's clock: the hosts' own may differ, and jump. */
+const addNowScript = `
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[1], ARGV[2], time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])`;
+
 /** Keys a call of the script: Redis does nothing else meanwhile. */
 const atOnce = 500;
 
 /** To be said before something is put into a queue: from then on the coordinator looks after it. */
 export async function knowQueue(redis: RedisHandle, key: RoutingKey): Promise<void> {
-  await redis.client.zadd(redis.keys.known, String(Date.now()), key);
+  await redis.client.eval(addNowScript, 1, redis.keys.known, key, 'CH');
 }
 
 /** To be said after it: the hosts that wait for work hear of it. */
 export async function announceWork(redis: RedisHandle, key: RoutingKey): Promise<void> {
-  await redis.client.zadd(redis.keys.ready, 'NX', String(Date.now()), key);
+  await redis.client.eval(addNowScript, 1, redis.keys.ready, key, 'NX');
   await nudge(redis, { enqueued: key });
 }
 

@@ -6,9 +6,10 @@ import { createWriteStream, type WriteStream } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { once } from 'node:events';
-import { takeFile } from '../artifacts/store.ts';
+import { ArtifactUnusable, takeFile } from '../artifacts/store.ts';
 import type { State } from '../config/state.ts';
 import { writeWhole } from '../exec/durable.ts';
+import { HostError, messageOf } from '../protocol/errors.ts';
 import type { Artifact } from '../protocol/job-request.ts';
 import type { Outcome } from '../protocol/outcome.ts';
 
@@ -18,7 +19,9 @@ export interface AttemptFolder extends AsyncDisposable {
   readonly artifacts: string;
   readonly input: string;
   readonly log: WriteStream;
-  /** Brings a request's files into `input/`, verified. @returns the path of `main` */
+  /** Fires when the log, or that of a part, cannot be written: the reason is a HostError. The attempt is worth nothing then. */
+  readonly broken: AbortSignal;
+  /** Brings a request's files into `input/`, verified. @returns the path of `main` @throws {HostError} one is not here */
   takeInputs(files: readonly Artifact[], main: string, store: string): Promise<string>;
   /** Plain names in `artifacts/`, sorted. */
   listArtifacts(): Promise<string[]>;
@@ -45,36 +48,59 @@ export async function openAttemptFolder(
 export async function openSubfolder(of: AttemptFolder, name: string): Promise<AttemptFolder> {
   const folder = path.join(of.path, name);
   await mkdir(folder, { mode: 0o755 });
-  return folderAt(folder, of.attempt);
+  return folderAt(folder, of.attempt, breaks.get(of.broken));
 }
 
-async function folderAt(folder: string, attempt: number): Promise<AttemptFolder> {
+/** How to break what a signal stands for: a part that cannot be written breaks the whole. */
+const breaks = new WeakMap<AbortSignal, AbortController>();
+
+async function folderAt(folder: string, attempt: number, broken = new AbortController()): Promise<AttemptFolder> {
+  breaks.set(broken.signal, broken);
   const artifacts = path.join(folder, 'artifacts');
   const input = path.join(folder, 'input');
   for (const made of [artifacts, input]) await mkdir(made, { recursive: true, mode: 0o755 });
   const log = createWriteStream(path.join(folder, 'log'));
   await once(log, 'open');
+  // from now on: a stream's error that nobody listens for is the end of the process
+  log.on('error', (error) => broken.abort(new HostError(`the log cannot be written: ${messageOf(error)}`)));
   return {
     attempt,
     path: folder,
     artifacts,
     input,
     log,
+    broken: broken.signal,
     async takeInputs(files, main, store) {
-      for (const file of files) await takeFile(store, file.sha256, path.join(input, file.name));
+      for (const file of files) await takeInput(store, file, path.join(input, file.name));
       return path.join(input, main);
     },
     listArtifacts: async () => (await readdir(artifacts)).toSorted(),
     // whole, but not brought to disk: the record is Redis', and until it is told the journal's
     writeResult: (result) => writeWhole(path.join(folder, 'result.json'), `${JSON.stringify(result, null, 2)}\n`),
     async [Symbol.asyncDispose]() {
-      if (!log.closed) {
-        log.end();
-        await once(log, 'close');
-      }
-      await rm(input, { recursive: true, force: true });
+      await closeLog(log);
+      await rm(input, { recursive: true, force: true }).catch(() => {}); // a broken disk: the job is settled all the same
     },
   };
+}
+
+/** Whether what was written is on the disk, `broken` tells. */
+export async function closeLog(log: WriteStream): Promise<void> {
+  if (log.closed) return;
+  const closed = new Promise<void>((resolve) => void log.once('close', () => resolve()));
+  log.end();
+  await closed;
+}
+
+async function takeInput(store: string, { name, sha256 }: Artifact, target: string): Promise<void> {
+  try {
+    await takeFile(store, sha256, target);
+  } catch (error) {
+    if (!(error instanceof ArtifactUnusable)) throw error;
+    const where = error.why === 'missing' ? 'is not on this host' : 'is damaged on this host';
+    const common = `the hosts that run a job need the folder "artifacts" of its producer in common (${store})`;
+    throw new HostError(`input ${name} ${where}: ${common}`, { cause: error });
+  }
 }
 
 async function makeFolder(parent: string, atLeast: number): Promise<{ folder: string; attempt: number }> {

@@ -1,7 +1,8 @@
 /** A job whose testbed failed on a host is tried on another one next, while there is another. */
-import { presenceSchema, type Presence } from '../protocol/presence.ts';
+import { parseAvoided } from '../protocol/avoided.ts';
+import { parsePresence, type Presence } from '../protocol/presence.ts';
 import type { RedisHandle } from '../redis/connect.ts';
-import { redisTime } from './presence.ts';
+import { redisTime } from '../redis/time.ts';
 
 /** Times that a job is left to the others; then it runs wherever it comes. */
 const patience = 5;
@@ -33,13 +34,7 @@ export async function leaveToOthers(
 }
 
 async function hostsToAvoid({ client, keys }: RedisHandle, runId: string): Promise<string[]> {
-  const text = await client.hget(keys.run(runId), 'avoid');
-  try {
-    const parsed: unknown = JSON.parse(text ?? '[]');
-    return Array.isArray(parsed) ? parsed.filter((host) => typeof host === 'string') : [];
-  } catch {
-    return [];
-  }
+  return parseAvoided(await client.hget(keys.run(runId), 'avoid'));
 }
 
 async function livePresences({ client, keys }: RedisHandle): Promise<Presence[]> {
@@ -47,7 +42,7 @@ async function livePresences({ client, keys }: RedisHandle): Promise<Presence[]>
   if (members.length === 0) return [];
   const told = await client.hmget(keys.workerDetails, ...members);
   return told.flatMap((text) => {
-    const parsed = presenceSchema.safeParse(JSON.parse(text ?? 'null'));
-    return parsed.success ? [parsed.data] : [];
+    const parsed = parsePresence(text);
+    return parsed === undefined ? [] : [parsed];
   });
 }

@@ -1,10 +1,14 @@
 /**
  * Stops a host from eating a queue: what fails again and again here for reasons of the testbed is not tried any more, but
- * for a probe now and then. Counted for each image on each backend, and for the host as a whole; one success clears both.
+ * for a probe now and then. Counted for each generation of an image on the backend that it really ran on, and for the host
+ * as a whole; one success clears both. A new generation, or another backend, is tried at once. In memory: a worker that
+ * starts anew knows nothing, and finds out again.
  */
+import type { Ending } from './handle.ts';
+import type { RanOn } from './host.ts';
 
 export interface BreakerTimes {
-  /** Failures in a row that open an image on a backend, and the host. */
+  /** Failures in a row that open a generation on a backend, and the host. */
   readonly image: number;
   readonly host: number;
   /** Milliseconds until the first probe; doubled after each that fails. */
@@ -12,7 +16,7 @@ export interface BreakerTimes {
   readonly longestProbe: number;
 }
 
-const usual: BreakerTimes = { image: 3, host: 5, probe: 60_000, longestProbe: 3_600_000 };
+export const usualTimes: BreakerTimes = { image: 3, host: 5, probe: 60_000, longestProbe: 3_600_000 };
 
 interface Part {
   readonly limit: number;
@@ -21,6 +25,14 @@ interface Part {
   /** Our clock, ms. */
   nextProbe: number;
   wait: number;
+  /** A job that probes is under way. */
+  probing: boolean;
+}
+
+/** A job that has begun, as far as the breaker is concerned. */
+export interface Trial {
+  /** Once. One that ended for other reasons than its testbed's says nothing: its probe is given back. */
+  ended(ending: Ending): void;
 }
 
 const wholeHost = 'this host';
@@ -30,39 +42,51 @@ export class Breaker {
   readonly #times: BreakerTimes;
   readonly #now: () => number;
 
-  constructor(times: BreakerTimes = usual, now: () => number = () => performance.now()) {
+  constructor(times: BreakerTimes = usualTimes, now: () => number = () => performance.now()) {
     this.#times = times;
     this.#now = now;
   }
 
-  /** Whether a job of this image on this backend may be claimed now. A probe may be one job: say `began` of it. */
-  allows(image: string, backend: string): boolean {
-    return this.#partsOf(image, backend).every((name) => this.#allowsPart(name));
+  /** Whether anything has failed of late: if not, all is allowed. */
+  get watches(): boolean {
+    return this.#parts.size > 0;
   }
 
-  /** A job was claimed: where this is a probe, no other is allowed until it has ended or its time has passed. */
-  began(image: string, backend: string): void {
-    for (const name of this.#partsOf(image, backend)) {
+  /** Failures in a row, of whatever. */
+  get failures(): number {
+    return this.#parts.get(wholeHost)?.failures ?? 0;
+  }
+
+  /** Whether a job of any kind may be claimed now. */
+  allowsHost(): boolean {
+    return this.#allowsPart(wholeHost);
+  }
+
+  /** Whether a job that would run on this may be claimed now. A probe may be one job: say `began` of it. */
+  allows(on: RanOn): boolean {
+    return this.#allowsPart(nameOf(on)) && this.allowsHost();
+  }
+
+  /** A job was claimed: where this is a probe, no other is allowed until it has ended. @param on what it will run on */
+  began(on?: RanOn): Trial {
+    const probed = [wholeHost, ...(on === undefined ? [] : [nameOf(on)])].flatMap((name) => {
       const part = this.#parts.get(name);
-      if (part === undefined || part.failures < part.limit) continue;
-      part.wait = Math.min(part.wait * 2, this.#times.longestProbe);
-      part.nextProbe = this.#now() + part.wait;
-    }
-  }
-
-  succeeded(image: string, backend: string): void {
-    for (const name of this.#partsOf(image, backend)) this.#parts.delete(name);
-  }
-
-  failed(image: string, backend: string, message: string): void {
-    for (const name of this.#partsOf(image, backend)) {
-      const limit = name === wholeHost ? this.#times.host : this.#times.image;
-      const part = this.#parts.get(name) ?? { limit, failures: 0, message, nextProbe: 0, wait: this.#times.probe };
-      part.failures += 1;
-      part.message = message;
-      if (part.failures === limit) part.nextProbe = this.#now() + part.wait;
-      this.#parts.set(name, part);
-    }
+      return part === undefined || part.failures < part.limit || part.probing ? [] : [part];
+    });
+    for (const part of probed) part.probing = true;
+    return {
+      ended: (ending) => {
+        for (const part of probed) part.probing = false;
+        if (ending.kind === 'completed') this.#succeeded(ending.on);
+        if (ending.kind !== 'testbed' && ending.kind !== 'host') return; // an image that others write is no trouble
+        for (const part of probed) {
+          part.wait = Math.min(part.wait * 2, this.#times.longestProbe);
+          part.nextProbe = this.#now() + part.wait;
+        }
+        this.#failed(wholeHost, ending.message);
+        if (ending.kind === 'testbed' && ending.on !== undefined) this.#failed(nameOf(ending.on), ending.message);
+      },
+    };
   }
 
   /** What is not tried now, and why, for people. */
@@ -77,12 +101,28 @@ export class Breaker {
     return this.troubles().find((trouble) => trouble.startsWith(`${wholeHost}: `));
   }
 
-  #allowsPart(name: string): boolean {
-    const part = this.#parts.get(name);
-    return part === undefined || part.failures < part.limit || this.#now() >= part.nextProbe;
+  #succeeded(on: RanOn | undefined): void {
+    this.#parts.delete(wholeHost);
+    if (on !== undefined) this.#parts.delete(nameOf(on));
   }
 
-  #partsOf(image: string, backend: string): string[] {
-    return [`${image} on ${backend}`, wholeHost];
+  #failed(name: string, message: string): void {
+    const limit = name === wholeHost ? this.#times.host : this.#times.image;
+    const anew = { limit, failures: 0, message, nextProbe: 0, wait: this.#times.probe, probing: false };
+    const part = this.#parts.get(name) ?? anew;
+    part.failures += 1;
+    part.message = message;
+    if (part.failures === limit) part.nextProbe = this.#now() + part.wait;
+    this.#parts.set(name, part);
   }
+
+  #allowsPart(name: string): boolean {
+    const part = this.#parts.get(name);
+    return part === undefined || part.failures < part.limit || (!part.probing && this.#now() >= part.nextProbe);
+  }
+}
+
+/** `sid@3 on overlay`. */
+function nameOf({ image, backend, generation }: RanOn): string {
+  return `${image}${generation === undefined ? '' : `@${generation}`} on ${backend}`;
 }

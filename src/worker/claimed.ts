@@ -5,10 +5,14 @@ import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
 import type { RoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge } from '../redis/nudges.ts';
-import { persist } from '../redis/persist.ts';
+import { insist } from '../redis/persist.ts';
 import { announceWork } from '../redis/ready.ts';
+import { spend, type RetriedClass, type Spent } from './budgets.ts';
 import type { WrittenEntry } from './journal.ts';
 import { renewLock } from './lock.ts';
+
+/** Milliseconds before a failed attempt is tried again. */
+export const retryDelay = 2_000;
 
 export interface Claimed {
   readonly runId: string;
@@ -26,8 +30,14 @@ export interface Claimed {
   renew(): Promise<boolean>;
   /** Writes the outcome into the journal: the first half of completing it. */
   record(outcome: Outcome): Promise<void>;
-  /** Each of these ends the claim, and waits while Redis is away. @throws {LeaseLost} when it was not ours any more */
+  /** Takes from one of the job's budgets (budgets.ts): this attempt failed on a host. */
+  spend(of: RetriedClass, host: string): Promise<Spent>;
+  /**
+   * Each of these ends the claim, and waits while Redis is away, or refuses. @throws {LeaseLost} when it was not ours any
+   * more
+   */
   complete(outcome: Outcome): Promise<void>;
+  /** With `retry` it is delayed, and claimed again, however often that is asked for: the budgets are counted by others. */
   fail(error: Error, how: { retry: boolean }): Promise<void>;
   giveBack(): Promise<void>;
   /** Back to the queue, for whoever is first after so many milliseconds. */
@@ -59,15 +69,17 @@ export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRet
   const runId = String(job.id);
   const renew = (): Promise<boolean> => renewLock(redis, key, { id: runId, attempt }, token.text);
   const ended = (): Promise<void> => nudge(redis, { ended: runId });
+  // an entry that a broken disk keeps does no harm: whoever finds it finds a token that holds nothing
+  const strike = (): Promise<void> => token.entry.strike().catch(() => {});
   const settle = async (end: () => Promise<unknown>, tell: () => Promise<void> = ended): Promise<void> => {
     try {
-      await persist(redis, () => whileOurs(end, renew));
+      await insist(redis, () => whileOurs(end, renew));
     } catch (error) {
       if (!isLockLost(error)) throw error; // it is still ours, and the journal says so
-      await token.entry.strike();
+      await strike();
       throw new LeaseLost(`${runId}: the claim was lost`, { cause: error });
     }
-    await token.entry.strike();
+    await strike();
     await tell().catch(() => {}); // what nobody hears can be found by looking
   };
   const record = (outcome: Outcome): Promise<void> => token.entry.end({ runId, attempt, outcome });
@@ -82,14 +94,18 @@ export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRet
     submitted: job.timestamp,
     attempt,
     renew,
+    spend: (of, host) => insist(redis, () => spend(redis, { key, id: runId }, of, { attempt, host })),
     async complete(told) {
       const outcome = outcomeSchema.parse(told);
-      await record(outcome);
+      // the journal is for a death between here and the telling: on a full disk Redis is told all the same
+      await record(outcome).catch(() => {});
       await settle(() => job.moveToCompleted(outcome, token.text, false));
     },
     fail: (error, { retry }) =>
       settle(async () => {
         if (retry) onRetry();
+        // whatever whoever put it there has set: BullMQ's own count of attempts is not ours
+        if (retry) job.opts = { ...job.opts, attempts: Infinity, backoff: { type: 'fixed', delay: retryDelay } };
         await job.moveToFailed(retry ? error : unrecoverable(error), token.text, false);
       }),
     giveBack: () =>

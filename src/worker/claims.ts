@@ -10,22 +10,15 @@ import type { RedisHandle } from '../redis/connect.ts';
 import { nudge } from '../redis/nudges.ts';
 import { advanceTime } from '../redis/fair.ts';
 import { heldJobs } from '../redis/held.ts';
-import { persist } from '../redis/persist.ts';
+import { insist, persist } from '../redis/persist.ts';
 import { announceWork, readyKeys, settleReady } from '../redis/ready.ts';
 import { firstJobs, keepRoomFor, type AskedFirst } from '../redis/starving.ts';
-import { claimedJob, isLockLost, whileOurs, type Claimed, type Token } from './claimed.ts';
+import { budgets, onHosts, spend, spentSoFar, type Spent } from './budgets.ts';
+import { claimedJob, isLockLost, retryDelay, whileOurs, type Claimed, type Token } from './claimed.ts';
 import type { HandedJob } from './handover.ts';
 import type { Ended, Journal, WrittenEntry } from './journal.ts';
 import { lockDuration, renewLock, takeLock } from './lock.ts';
-
-/** Milliseconds before a failed attempt is tried again; the producer gives jobs the same (retryDelay in enqueue.ts). */
-const retrySoon = 2_000;
-
-/** Times that a job may be lost with its worker: one that kills whoever runs it must not go round for ever. */
-const lostBudget = 5;
-
-/** Of the job's own hash; BullMQ leaves fields that it does not know. */
-const lostField = 'goldbed:lost';
+import { hostOf } from './presence.ts';
 
 /** Milliseconds for which a host's word counts that it keeps room: it is said again at each look, twice a sweep or so. */
 const roomKept = 45_000;
@@ -97,9 +90,9 @@ export class Claims implements AsyncDisposable {
     }
     void advanceTime(this.#redis, key, job.priority).catch(() => {}); // a little less fair, and no more
     const claimed = this.#claimed(job, key, token, job.attemptsStarted);
-    const lost = await persist(this.#redis, () => this.#timesLost(key, job));
-    if (lost < lostBudget) return claimed;
-    const message = `its worker died or fell silent ${lost} times while it ran`;
+    const lost = await insist(this.#redis, () => this.#lostSoFar(key, job));
+    if (lost?.left !== false) return claimed;
+    const message = `its worker died or fell silent ${lost.times} times while it ran${onHosts(lost)}`;
     await claimed.fail(failureError({ class: 'lost', message }, undefined), { retry: false });
     return this.claim(key);
   }
@@ -126,7 +119,7 @@ export class Claims implements AsyncDisposable {
   /** Puts back what a dead worker's token holds. @returns the run ids */
   async giveBackToken(key: RoutingKey, token: string): Promise<string[]> {
     const given = await this.#giveBackHeld(key, token, undefined);
-    for (const id of given) await this.#redis.client.hincrby(this.#job(key, id), lostField, 1);
+    for (const id of given) await this.#noteLost(key, id, token);
     return given;
   }
 
@@ -134,7 +127,7 @@ export class Claims implements AsyncDisposable {
   async giveBackUnlocked(key: RoutingKey, id: string): Promise<boolean> {
     const token = `lost.${randomUUID()}`;
     const given = (await takeLock(this.#redis, key, id, token)) && (await this.#giveBack(key, id, token));
-    if (given) await this.#redis.client.hincrby(this.#job(key, id), lostField, 1);
+    if (given) await this.#noteLost(key, id, token);
     return given;
   }
 
@@ -194,9 +187,15 @@ export class Claims implements AsyncDisposable {
     return `${this.#redis.keys.queues}:${key}:${id}`;
   }
 
-  async #timesLost(key: RoutingKey, { id, attemptsStarted }: Job): Promise<number> {
-    if (attemptsStarted <= lostBudget) return 0;
-    return Number(await this.#redis.client.hget(this.#job(key, String(id)), lostField));
+  /** A job that kills whoever runs it must not go round for ever. Undefined for one that cannot have come so far. */
+  async #lostSoFar(key: RoutingKey, { id, attemptsStarted }: Job): Promise<Spent | undefined> {
+    return attemptsStarted <= budgets.lost ? undefined : spentSoFar(this.#redis, { key, id: String(id) }, 'lost');
+  }
+
+  async #noteLost(key: RoutingKey, id: string, token: string): Promise<void> {
+    const [incarnation = '', unique = ''] = token.split('.');
+    const host = (await hostOf(this.#redis.client, this.#redis.keys, incarnation)) ?? '';
+    await spend(this.#redis, { key, id }, 'lost', { attempt: unique, host });
   }
 
   async #giveBackHeld(key: RoutingKey, token: string, but: string | undefined): Promise<string[]> {
@@ -252,7 +251,7 @@ export class Claims implements AsyncDisposable {
   }
 
   #claimed(job: Job, key: RoutingKey, token: Token, attempt: number): Claimed {
-    const onRetry = (): void => void this.#due.set(key, Date.now() + retrySoon + 50);
+    const onRetry = (): void => void this.#due.set(key, Date.now() + retryDelay + 50);
     return claimedJob(this.#redis, { job, key, token, attempt, onRetry });
   }
 

@@ -1,13 +1,15 @@
 /** The coordinator cancels runs whose time is up, whether they wait or run. */
 import { cancelRuns } from '../redis/cancel.ts';
 import type { RedisHandle } from '../redis/connect.ts';
+import { redisTime } from '../redis/time.ts';
 
 /** Those that are left come with the next turn. */
 const atOnce = 500;
 
 /** @returns the ids of those that were cancelled */
-export async function cancelOverdue(redis: RedisHandle, now = Date.now()): Promise<string[]> {
+export async function cancelOverdue(redis: RedisHandle): Promise<string[]> {
   const { client, keys } = redis;
+  const now = await redisTime(client); // the coordinator's own clock may be anything
   const due = await client.zrangebyscore(keys.deadlines, '-inf', now, 'LIMIT', 0, atOnce);
   if (due.length === 0) return [];
   const cancelled = await cancelRuns(redis, due, 'its deadline has passed');

@@ -3,10 +3,14 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { run } from '../exec/run.ts';
 import { Session } from '../protocol/adt-virt/session.ts';
-import { UsageError } from '../protocol/errors.ts';
+import { TestbedError, UsageError } from '../protocol/errors.ts';
+import { isUnknownSource } from './mirror.ts';
 import type { JobContext } from './run-job.ts';
 
-/** @returns the .dsc in the attempt's input folder. @throws {UsageError} when the image's archive has no such version */
+/**
+ * @returns the .dsc in the attempt's input folder. @throws {UsageError} when the image's archive has no such version;
+ * {TestbedError} when the archive cannot be asked
+ */
 export async function fetchSource(
   name: string,
   version: string,
@@ -22,7 +26,8 @@ export async function fetchSource(
   const target = `${scratch}/source`;
   const steps = [
     ['/bin/mkdir', target],
-    ['/usr/bin/apt-get', '--quiet', 'update'],
+    // an apt before 2.1 does not know the option, and takes lists that it could not get for none (apt.conf(5))
+    ['/usr/bin/apt-get', '--quiet', '-o', 'APT::Update::Error-Mode=any', 'update'],
     [
       '/usr/bin/env',
       '-C',
@@ -39,7 +44,9 @@ export async function fetchSource(
     const done = await run([...prefix, ...step], { signal, onOutput: (chunk) => folder.log.write(chunk) });
     if (done.code === 0) continue;
     const reason = done.stderr.trim().split('\n').at(-1) ?? `exit ${done.code}`;
-    throw new UsageError(`${name}=${version}`, `${name}=${version}: cannot be fetched on ${image.image}: ${reason}`);
+    const message = `${name}=${version}: cannot be fetched on ${image.image}: ${reason}`;
+    if (isUnknownSource(done.stderr)) throw new UsageError(`${name}=${version}`, message);
+    throw new TestbedError('run', image.backend, message);
   }
   await session.copyUp(`${target}/`, `${folder.input}/`);
   await session.close();

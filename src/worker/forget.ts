@@ -1,6 +1,7 @@
 /** What is too old to be kept in Redis: runs that nobody will ask for, queues that nobody uses. */
 import type { RedisHandle } from '../redis/connect.ts';
 import { remembered } from '../protocol/routing.ts';
+import { redisTime } from '../redis/time.ts';
 import { forgetSilent } from './presence.ts';
 
 /**
@@ -28,7 +29,8 @@ const day = 86_400_000;
 /** At most so many a call, so that Redis does other things meanwhile. */
 const atOnce = 500;
 
-export async function forgetOld(redis: RedisHandle, now = Date.now()): Promise<void> {
+export async function forgetOld(redis: RedisHandle, time?: number): Promise<void> {
+  const now = time ?? (await redisTime(redis.client)); // with a clock that jumped ahead, everything would be old
   await forgetSilent(redis.client, redis.keys, 7 * day);
   await forgetQueues(redis, now - day);
   await forgetRuns(redis, now - remembered);

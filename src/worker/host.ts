@@ -34,6 +34,14 @@ export interface OpenedImage extends AsyncDisposable {
   readonly arch: string;
 }
 
+/** What a job ran on, or would: the backend itself, and the generation that was current. */
+export interface RanOn {
+  readonly image: string;
+  readonly backend: string;
+  /** Undefined where only an external server knows what it opens. */
+  readonly generation: number | undefined;
+}
+
 export interface Host {
   readonly name: string;
   readonly state: State;
@@ -45,7 +53,7 @@ export interface Host {
   readonly clients: { readonly sbuild: string; readonly autopkgtest: string };
   /** What is reserved for a job of each size. */
   readonly sizes: Sizes;
-  /** Megabytes that must be free in the state folder before a job starts. */
+  /** Megabytes that must be free in the state folder before a job is claimed. */
   readonly minFreeDisk: number;
   /** Generations of an image that stay when a new one is published; pinned ones always do. */
   keepGenerations(image: string): number;

@@ -5,6 +5,7 @@
 import { resolvers, type Resolvers } from '../exec/resolvers.ts';
 import { LeaseLost } from '../protocol/errors.ts';
 import type { Outcome } from '../protocol/outcome.ts';
+import type { RetriedClass, Spent } from './budgets.ts';
 import type { Busy } from './busy.ts';
 import type { Claimed } from './claimed.ts';
 import type { HandedJob, Settlement } from './handover.ts';
@@ -98,6 +99,10 @@ export class KeptJob implements Claimed, Disposable {
 
   record(outcome: Outcome): Promise<void> {
     return this.#parts.claimed.record(outcome);
+  }
+
+  spend(of: RetriedClass, host: string): Promise<Spent> {
+    return this.#parts.claimed.spend(of, host);
   }
 
   strike(): Promise<void> {

@@ -35,10 +35,12 @@ export async function runLoop(options: LoopOptions, stop: AbortSignal): Promise<
         await bell.wait(options.claims.nextDue(), options.sweep);
         continue;
       }
-      const job = runInRoom(found, options).finally(() => {
-        running.delete(job);
-        bell.ring();
-      });
+      const job = runInRoom(found, options)
+        .catch((error: unknown) => options.log(`${found.claimed.runId}: ${String(error)}`)) // no job may end the worker
+        .finally(() => {
+          running.delete(job);
+          bell.ring();
+        });
       running.add(job);
     }
   } finally {

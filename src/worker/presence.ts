@@ -2,6 +2,8 @@
 import type { Redis } from 'ioredis';
 import type { Presence } from '../protocol/presence.ts';
 import type { RedisKeys } from '../protocol/routing.ts';
+import { within } from '../exec/patience.ts';
+import { redisTime } from '../redis/time.ts';
 import { fleetTimes } from './fleet-times.ts';
 
 export interface Announced extends AsyncDisposable {
@@ -30,8 +32,14 @@ export async function announce(
   };
   await beat(first);
   let last = first;
+  let describing: Promise<void> | undefined;
+  const describeAgain = async (): Promise<void> => {
+    last = await describe();
+  };
   const again = async (): Promise<void> => {
-    last = await Promise.resolve(describe()).catch(() => last); // that it lives is more important than what it says
+    // that it lives is more important than what it says: what takes long is said with a later beat
+    describing ??= describeAgain().finally(() => (describing = undefined));
+    await within(describing, times.beat / 4, () => new Error('late')).catch(() => {});
     await beat(last);
   };
   // a missed beat is not an error: the next one, or the end of the worker, tells
@@ -53,6 +61,12 @@ export async function liveIncarnations(redis: Redis, keys: RedisKeys): Promise<R
   return new Set(members.map((member) => member.slice(member.lastIndexOf('/') + 1)));
 }
 
+/** Of a worker that runs, or ran of late. */
+export async function hostOf(redis: Redis, keys: RedisKeys, incarnation: string): Promise<string | undefined> {
+  const members = await redis.zrangebyscore(keys.workers, '-inf', '+inf');
+  return members.find((member) => member.endsWith(`/${incarnation}`))?.slice(0, -incarnation.length - 1);
+}
+
 /** Takes out workers that have been silent for so many milliseconds. */
 export async function forgetSilent(redis: Redis, keys: RedisKeys, silent: number): Promise<void> {
   const before = (await redisTime(redis)) - silent;
@@ -63,10 +77,4 @@ export async function forgetSilent(redis: Redis, keys: RedisKeys, silent: number
     .zrem(keys.workers, ...members)
     .hdel(keys.workerDetails, ...members)
     .exec();
-}
-
-/** Milliseconds since the epoch, by Redis's clock: hosts may differ. */
-export async function redisTime(redis: Redis): Promise<number> {
-  const [seconds, micros] = await redis.time();
-  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
 }

@@ -5,8 +5,9 @@ import { cleanEnvironment } from '../exec/run.ts';
 import { TestbedError } from '../protocol/errors.ts';
 import type { BuildRequest, Source } from '../protocol/job-request.ts';
 import type { Size, Sizes } from '../protocol/size.ts';
-import type { OutcomeResult } from '../protocol/outcome.ts';
+import { depWait, type OutcomeResult } from '../protocol/outcome.ts';
 import { runClient } from './client-program.ts';
+import { MirrorWatch } from './mirror.ts';
 import type { JobContext } from './run-job.ts';
 import { sbuildStage } from './stages.ts';
 
@@ -26,6 +27,7 @@ export async function runBuild(request: BuildRequest, job: JobContext, signal: A
   const config = path.join(folder.path, 'sbuildrc');
   await writeFile(config, '1;\n'); // a person's ~/.sbuildrc must not change what a worker does
   const said = new Map<string, string>();
+  const mirror = new MirrorWatch();
   const session = await job.serve(signal);
   const argv = [
     ...[host.clients.sbuild, '--chroot-mode=autopkgtest', `--autopkgtest-virt-server=${host.virtProgram}`],
@@ -45,15 +47,20 @@ export async function runBuild(request: BuildRequest, job: JobContext, signal: A
       log: folder.log,
       clock: job.clock,
       stageOf: sbuildStage,
-      onLine: (line) => remember(line, said),
+      onLine: (line) => {
+        remember(line, said);
+        mirror.see(line);
+      },
     },
     signal,
   );
   await session.verify();
-  const failStage = said.get('Fail-Stage');
-  if (exitCode !== 0 && failStage !== undefined && infrastructureStages.has(failStage)) {
-    throw new TestbedError('run', image.backend, `sbuild failed in ${failStage}`);
+  const failStage = exitCode === 0 ? undefined : said.get('Fail-Stage');
+  const infrastructure = infrastructureOf(failStage, request.source, mirror);
+  if (infrastructure !== undefined) {
+    throw new TestbedError('run', image.backend, `sbuild failed in ${failStage}${infrastructure}`);
   }
+  if (failStage === 'install-deps') return { kind: 'build', exitCode, status: depWait };
   const status = said.get('Status') ?? (exitCode === 0 ? 'successful' : 'failed');
   return { kind: 'build', exitCode, status };
 }
@@ -64,6 +71,15 @@ export async function runBuild(request: BuildRequest, job: JobContext, signal: A
  */
 function parallel(size: Size | undefined, sizes: Sizes): string[] {
   return size === undefined ? [] : [`--debbuildopt=-J${sizes[size].cpus}`];
+}
+
+/** More to say, or nothing, when a stage failed for reasons that are not the package's; else undefined. */
+function infrastructureOf(stage: string | undefined, source: Source, mirror: MirrorWatch): string | undefined {
+  if (stage === undefined) return undefined;
+  if (infrastructureStages.has(stage)) return mirror.trouble === undefined ? '' : `: ${mirror.trouble}`;
+  const asksMirror = stage === 'install-deps' || (stage === 'fetch-src' && source.type === 'archive');
+  if (!asksMirror || mirror.trouble === undefined) return undefined;
+  return `, but its mirror cannot be used: ${mirror.trouble}`;
 }
 
 /** Copies the log under the name by which people look for it: `hello_2.10-3_amd64.build`. After the log is closed. */

@@ -2,12 +2,11 @@
  * The canary of an image: before a new generation is published, a small package is built and tested on it, by sbuild and
  * autopkgtest as any job does it. Its logs are in `canary-build/` and `canary-test/` of the attempt's folder.
  */
-import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { ArchiveSource } from '../protocol/job-request.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
-import { openSubfolder, type AttemptFolder } from './attempt-folder.ts';
+import { closeLog, openSubfolder, type AttemptFolder } from './attempt-folder.ts';
 import type { CandidateCheck } from './host.ts';
 import { runBuild } from './run-build.ts';
 import type { JobContext } from './run-job.ts';
@@ -67,8 +66,7 @@ async function within(job: JobContext, name: string): Promise<JobContext & Async
 
 /** sbuild tells the stage in which it gave up: a package that cannot be fetched says nothing about the image. */
 async function whyNot({ log, path: folder }: AttemptFolder): Promise<string> {
-  log.end();
-  if (!log.closed) await once(log, 'close');
+  await closeLog(log);
   const [, stage] = /^Fail-Stage: (\S+)$/m.exec(await readFile(path.join(folder, 'log'), 'utf8')) ?? [];
   if (stage === 'fetch-src') return ': its source could not be fetched';
   return stage === undefined ? '' : ` in ${stage}`;

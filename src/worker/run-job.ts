@@ -2,14 +2,12 @@
  * One job, from a validated request to its outcome: pin the generation, open the session, run the client, in that order,
  * closed in reverse. Returns how the package did; throws when the world failed. Knows no Redis.
  */
-import { once } from 'node:events';
-import { statfs } from 'node:fs/promises';
 import path from 'node:path';
-import { messageOf, TestbedError } from '../protocol/errors.ts';
+import { messageOf } from '../protocol/errors.ts';
 import type { JobRequest } from '../protocol/job-request.ts';
 import type { Outcome, OutcomeResult } from '../protocol/outcome.ts';
-import type { AttemptFolder } from './attempt-folder.ts';
-import type { Host, OpenedImage } from './host.ts';
+import { closeLog, type AttemptFolder } from './attempt-folder.ts';
+import type { Host, OpenedImage, RanOn } from './host.ts';
 import { keepBuildLog, runBuild } from './run-build.ts';
 import { runTest } from './run-test.ts';
 import { runUpdate } from './run-update.ts';
@@ -30,12 +28,12 @@ export interface JobContext {
 
 export async function runJob(
   request: JobRequest,
-  job: { readonly runId: string; readonly host: Host; readonly folder: AttemptFolder; readonly clock: StepClock },
+  job: Pick<JobContext, 'runId' | 'host' | 'folder' | 'clock'> & { readonly opened: (image: RanOn) => void },
   signal: AbortSignal,
 ): Promise<Outcome> {
   const { host, folder, clock } = job;
-  await requireFreeDisk(host);
   await using image = await host.openImage(request.image, request.backend, { runId: job.runId, kind: request.kind });
+  job.opened({ image: image.image, backend: image.backend, generation: image.generation?.generation });
   const log = (line: string): void => void folder.log.write(`${line}\n`);
   const sessions: ServedSession[] = [];
   const context: JobContext = {
@@ -74,9 +72,8 @@ function runKind(request: JobRequest, job: JobContext, signal: AbortSignal): Pro
 }
 
 async function finishLog(job: JobContext, request: JobRequest): Promise<void> {
-  const { log } = job.folder;
-  log.end();
-  if (!log.closed) await once(log, 'close');
+  await closeLog(job.folder.log);
+  job.folder.broken.throwIfAborted();
   if (request.kind === 'build') await keepBuildLog(request, job, path.join(job.folder.path, 'log'));
 }
 
@@ -94,15 +91,4 @@ async function describe(result: OutcomeResult, { image, host, folder, clock }: J
     artifacts: listed,
     more: names.length - listed.length,
   };
-}
-
-async function requireFreeDisk({ state, minFreeDisk }: Host): Promise<void> {
-  const { bavail, bsize } = await statfs(state.root);
-  const free = Math.floor((bavail * bsize) / 1024 / 1024);
-  if (free >= minFreeDisk) return;
-  throw new TestbedError(
-    'start',
-    'host',
-    `no free disk: ${free} MB left in ${state.root}, ${minFreeDisk} MB are needed`,
-  );
 }

@@ -4,7 +4,8 @@ import path from 'node:path';
 import { cleanEnvironment } from '../exec/run.ts';
 import { TestbedError } from '../protocol/errors.ts';
 import type { Subject, TestRequest } from '../protocol/job-request.ts';
-import type { OutcomeResult } from '../protocol/outcome.ts';
+import { depWait, type OutcomeResult } from '../protocol/outcome.ts';
+import { BadpkgWatch } from './badpkg.ts';
 import { runClient } from './client-program.ts';
 import { fetchSource } from './fetch-source.ts';
 import type { JobContext } from './run-job.ts';
@@ -43,6 +44,7 @@ export async function testSubjects(
     ...[job.host.clients.autopkgtest, `--output-dir=${folder.artifacts}`, '--setup-commands=apt-get --quiet update'],
     ...[...subjects, '--', host.virtProgram, 'attach', session.socketPath],
   ];
+  const badpkg = new BadpkgWatch();
   const exitCode = await runClient(
     {
       argv,
@@ -51,11 +53,15 @@ export async function testSubjects(
       log: folder.log,
       clock: job.clock,
       stageOf: autopkgtestStage,
+      onLine: (line) => badpkg.see(line),
     },
     signal,
   );
   await session.verify();
-  const status = statusOf[exitCode];
+  const erroneous = exitCode === 12 || exitCode === 14;
+  const infrastructure = erroneous ? badpkg.infrastructure() : undefined;
+  if (infrastructure !== undefined) throw new TestbedError('run', image.backend, infrastructure);
+  const status = erroneous && badpkg.depWait ? depWait : statusOf[exitCode];
   if (status === undefined) throw new TestbedError('run', image.backend, `autopkgtest ended with ${exitCode}`);
   const seconds = Math.round((Date.now() - began) / 1000);
   await writeFile(path.join(folder.artifacts, 'exitcode'), `${exitCode}\n`);

@@ -1,7 +1,7 @@
 /** An update-golden job: our own client, on the golden verbs; or a bootstrap anew. */
 import { collect, updateByReplacing, updateImage } from '../golden/index.ts';
 import { Session } from '../protocol/adt-virt/session.ts';
-import { messageOf, TestbedError, UsageError } from '../protocol/errors.ts';
+import { ImageError, messageOf, UsageError } from '../protocol/errors.ts';
 import { archiveSource, type UpdateRequest } from '../protocol/job-request.ts';
 import type { OutcomeResult } from '../protocol/outcome.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
@@ -19,9 +19,8 @@ export async function runUpdate(request: UpdateRequest, job: JobContext, signal:
     if (result.status === 'published') await removeOld(request.image, job, signal);
     return result;
   } catch (error) {
-    // somebody else writes, or wrote: the image is fine, and the next attempt works on what is current then
-    if (error instanceof GoldenRefusal)
-      throw new TestbedError('commit', job.image.backend, error.message, { cause: error });
+    // somebody else writes, or wrote: the next attempt works on what is current then
+    if (error instanceof GoldenRefusal) throw new ImageError(error.message, { cause: error });
     throw error;
   }
 }

@@ -18,7 +18,7 @@ import { generationFolder, layoutOf } from '../../src/golden/layout.ts';
 import type { GenerationRecord } from '../../src/golden/record.ts';
 import { imageNames, readHead } from '../../src/golden/store.ts';
 import { Session, startInProcess } from '../../src/protocol/adt-virt/index.ts';
-import { LeaseLost } from '../../src/protocol/errors.ts';
+import { ImageLeaseLost } from '../../src/protocol/errors.ts';
 import type { Testbed, TestbedSource } from '../../src/protocol/testbed.ts';
 import { hostSuite, testCache } from './fixtures/base-image.ts';
 import { describeWith } from './fixtures/requirements.ts';
@@ -216,7 +216,7 @@ describeWith('overlay', unavailable, 'golden images', () => {
       message: 'test is writing base; waited 0 s',
     });
     await sh(testbed, 'touch /lost');
-    lost.abort(new LeaseLost('not renewed'));
+    lost.abort(new ImageLeaseLost('not renewed'));
     await expect(testbed.commit(never)).rejects.toMatchObject({
       word: 'golden-changed',
       message: 'base was not written: not renewed',

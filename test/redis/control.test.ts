@@ -100,7 +100,7 @@ test('the runs of a host are those that its workers have claimed', async () => {
 describe('pausing', () => {
   test('an image: no host takes its jobs, whichever queue they are in, and why says so', async () => {
     const { redis } = server;
-    const guard = new HostGuard(redis, 'bay1', new Breaker());
+    const guard = new HostGuard({ redis, host: 'bay1', breaker: new Breaker() });
     const other = 'build.any.amd64.m.sid';
     const { runId } = await enqueue(redis, buildRequest('a'), 'amd64');
     await pause(redis, 'image:img', 'broken mirror');

@@ -1,4 +1,5 @@
 /** Several hosts on one server: one that fails everything, one that is drained, and what a waiting job is told. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { describeLedger } from '../../src/cli/describe-host.ts';
 import { enqueue, enqueueAll } from '../../src/producer/enqueue.ts';
@@ -15,6 +16,7 @@ import type { Claimed } from '../../src/worker/claimed.ts';
 import { Claims } from '../../src/worker/claims.ts';
 import { coordinate } from '../../src/worker/coordinator.ts';
 import type { Ending } from '../../src/worker/handle.ts';
+import type { RanOn } from '../../src/worker/host.ts';
 import { HostGuard } from '../../src/worker/host-guard.ts';
 import { openJournal } from '../../src/worker/journal.ts';
 import { runLoop } from '../../src/worker/loop.ts';
@@ -44,7 +46,7 @@ async function join(name: string, run: Run, { slots = 1 } = {}): Promise<{ reado
   const { incarnation } = journal;
   const claims = new Claims(redis, journal);
   const breaker = new Breaker();
-  const guard = new HostGuard(redis, name, breaker);
+  const guard = new HostGuard({ redis, host: name, breaker, expected: async () => ran });
   const ledger = ledgerOf(slots);
   const describeIt = () =>
     presenceSchema.parse({
@@ -86,20 +88,32 @@ async function join(name: string, run: Run, { slots = 1 } = {}): Promise<{ reado
   return { touched };
 }
 
+const ran: RanOn = { image: 'img', backend: 'overlay', generation: 1 };
 const succeed: Run = async (claimed) => {
   await claimed.complete(outcome());
-  return { kind: 'completed' };
+  return { kind: 'completed', on: ran };
 };
-const breakDown: Run = async (claimed) => {
-  const error = new TestbedError('open', 'overlay', 'no space');
-  await claimed.fail(failureError(failureOf(error), error), { retry: true });
-  return { kind: 'testbed', message: 'no space' };
-};
+/** Node 20 has no Promise.withResolvers. */
+function resolvers(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = (): void => {};
+  const promise = new Promise<void>((done) => (resolve = done));
+  return { promise, resolve };
+}
+
+/** As `handle` settles it; on a host of the claim's own name. */
+const breakDown =
+  (host: string): Run =>
+  async (claimed) => {
+    const error = new TestbedError('open', 'overlay', 'no space');
+    const { left } = await claimed.spend('testbed', host);
+    await claimed.fail(failureError(failureOf(error), error), { retry: left });
+    return { kind: 'testbed', message: 'no space', on: ran };
+  };
 
 describe('a host that fails everything', () => {
   test('touches at most ten jobs of a thousand, and all of them end well elsewhere', async () => {
     const requests = Array.from({ length: 1000 }, (_, index) => buildRequest(`p${index}`));
-    const hole = await join('hole', breakDown, { slots: 4 });
+    const hole = await join('hole', breakDown('hole'), { slots: 4 });
     const good = await join('good', succeed, { slots: 4 });
     const runs = await enqueueAll(server.redis, requests, 'amd64');
     for (const { runId } of runs) expect((await waitFor(server.redis, runId, never)).state).toBe('completed');
@@ -107,11 +121,48 @@ describe('a host that fails everything', () => {
     expect(hole.touched.size).toBeLessThanOrEqual(10);
     expect(good.touched.size).toBe(1000);
     const { workers } = await findHost(server.redis, 'hole');
-    expect(workers[0]?.troubles[0]).toMatch(/^img on any: failed \d+ times in a row: no space$/);
+    expect(workers[0]?.troubles[0]).toMatch(/^(img@1 on overlay|this host): failed \d+ times in a row: no space$/);
+  });
+
+  test('touches no more on 32 slots: it may not begin many before one has gone well', async () => {
+    const requests = Array.from({ length: 1000 }, (_, index) => buildRequest(`p${index}`));
+    await enqueueAll(server.redis, requests, 'amd64');
+    const inASecond: Run = async (claimed) => {
+      await delay(1000); // what such a job takes
+      return breakDown('hole')(claimed);
+    };
+    const hole = await join('hole', inASecond, { slots: 32 });
+    for (let held = false; !held;) {
+      const [worker] = (await findHost(server.redis, 'hole')).workers;
+      held = worker !== undefined && worker.busy === 0 && worker.troubles.length > 0;
+    }
+    expect(hole.touched.size).toBeLessThanOrEqual(10);
+  });
+
+  test('is told from one that is well by the first success: then all slots are used', async () => {
+    const requests = Array.from({ length: 40 }, (_, index) => buildRequest(`p${index}`));
+    let together = 0;
+    let most = 0;
+    const full = resolvers();
+    await join(
+      'good',
+      async (claimed) => {
+        together += 1;
+        most = Math.max(most, together);
+        if (together === 32) full.resolve();
+        if (claimed.runId !== first?.runId) await full.promise;
+        together -= 1;
+        return succeed(claimed);
+      },
+      { slots: 32 },
+    );
+    const [first] = await enqueueAll(server.redis, requests, 'amd64');
+    await full.promise;
+    expect(most).toBe(32);
   });
 
   test('alone it tries each job as often as the budget allows, and no job is lost', async () => {
-    await join('only', breakDown);
+    await join('only', breakDown('only'));
     const { runId } = await enqueue(server.redis, buildRequest('p'), 'amd64');
     expect(await waitFor(server.redis, runId, never)).toMatchObject({
       state: 'failed',

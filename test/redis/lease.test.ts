@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { breakLease, redisLeases, showLease } from '../../src/golden/lease.ts';
-import { LeaseLost } from '../../src/protocol/errors.ts';
+import { ImageLeaseLost } from '../../src/protocol/errors.ts';
 import { GoldenRefusal } from '../../src/protocol/testbed.ts';
 import { connectRedis } from '../../src/redis/connect.ts';
 import { startTestRedis, type TestRedis } from './fixtures.ts';
@@ -102,7 +102,7 @@ test('a holder whose lease was broken learns of it, and its release does not hur
   expect(await breakLease(server.redis, 'f')).toBeUndefined();
   await using second = await leases().acquire('f', first.fence, never);
   await lost;
-  expect(first.signal.reason).toBeInstanceOf(LeaseLost);
+  expect(first.signal.reason).toBeInstanceOf(ImageLeaseLost);
   await first[Symbol.asyncDispose]();
   expect(await showLease(server.redis, 'f')).toMatchObject({ fence: second.fence });
 });
@@ -114,7 +114,7 @@ test('while Redis does not answer, the local clock ends the lease', async () => 
   process.kill(pid, 'SIGSTOP');
   try {
     await new Promise((resolve) => lease.signal.addEventListener('abort', resolve, { once: true }));
-    expect(lease.signal.reason).toBeInstanceOf(LeaseLost);
+    expect(lease.signal.reason).toBeInstanceOf(ImageLeaseLost);
   } finally {
     process.kill(pid, 'SIGCONT');
   }
@@ -134,7 +134,7 @@ test('a holder stopped for longer than its lease lives is told, and the next has
   holder.kill('SIGCONT');
   lines.push(await said);
   await once(holder, 'exit');
-  expect(lines).toEqual(['1', 'LeaseLost']);
+  expect(lines).toEqual(['1', 'ImageLeaseLost']);
   expect(mine.fence).toBeGreaterThan(1);
   expect(mine.signal.aborted).toBe(false);
   expect(await showLease(server.redis, 'stopped')).toMatchObject({ owner: 'me', fence: mine.fence });

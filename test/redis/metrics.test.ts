@@ -31,7 +31,7 @@ beforeEach(async () => {
   ledger = ledgerOf(3);
   claims = new Claims(server.redis, await openJournal(server.state));
   metrics = new Metrics(worker());
-  const guard = new HostGuard(server.redis, 'bay1', breaker);
+  const guard = new HostGuard({ redis: server.redis, host: 'bay1', breaker });
   health = await startHealthServer({ port: 0, registry: metrics.registry, notReady: () => guard.notReady() });
 });
 afterEach(async () => {
@@ -184,7 +184,7 @@ test('it lives; it is ready unless it is drained or holds back', async () => {
   await drainHost(server.redis, 'bay1', 'new disks');
   expect(await get('/readyz')).toEqual({ status: 503, text: 'drained\n' });
   await resumeHost(server.redis, 'bay1');
-  for (let i = 0; i < 5; i += 1) breaker.failed('img', 'any', 'no space');
+  for (let i = 0; i < 5; i += 1) breaker.began().ended({ kind: 'testbed', message: 'no space' });
   expect(await get('/readyz')).toEqual({
     status: 503,
     text: 'this host: failed 5 times in a row: no space\n',

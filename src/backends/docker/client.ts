@@ -13,6 +13,9 @@ export async function connect({ socket }: DockerSettings): Promise<Docker> {
   return new Client({ socketPath: socket });
 }
 
+/** Milliseconds for a daemon's sign of life: one that hangs takes connections, and says nothing. */
+const answerLimit = 5_000;
+
 /** Why the daemon cannot be used, in one line that a person can act on; undefined when it can. */
 export async function daemonUnavailable(settings: DockerSettings): Promise<string | undefined> {
   try {
@@ -24,6 +27,8 @@ export async function daemonUnavailable(settings: DockerSettings): Promise<strin
       return `no docker socket at ${settings.socket}: apt-get install docker.io, or set docker.socket`;
     if (code === 'EACCES') return `no access to ${settings.socket}: be root or a member of its group (docker)`;
     if (code === 'ECONNREFUSED') return `nothing listens on ${settings.socket}: start the docker daemon`;
+    if (code === 'ABORT_ERR' || (error as Error).name === 'AbortError')
+      return `docker at ${settings.socket} does not answer within ${answerLimit / 1000} s: restart the daemon`;
     return `docker at ${settings.socket}: ${messageOf(error)}`;
   }
 }
