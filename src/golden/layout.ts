@@ -2,6 +2,7 @@
  * Where an image keeps what, under `images/<name>/` of the state folder:
  *
  *     generations/3/{record.json, manifest.tsv, layer/}   immutable once published
+ *     generations/3/parent.tsv                            the manifest of its parent, which may be removed before it
  *     head -> generations/3                               what the next session opens
  *     claim.json                                          the highest fence that may publish
  *     pins/<session>.json                                 who uses which generation

@@ -99,6 +99,22 @@ export async function showLease(redis: RedisHandle, image: string): Promise<Leas
   return { ...ownerOf(lease), fence: Number(fence ?? 0), waiting };
 }
 
+/** Every image that somebody writes, wherever, by name. */
+export async function listLeases(redis: RedisHandle): Promise<(LeaseInfo & { readonly image: string })[]> {
+  const prefix = redis.keys.lease('');
+  const images = new Set<string>(); // SCAN may tell of one twice
+  const match = `${prefix.replaceAll(/[\\*?[\]]/g, String.raw`\$&`)}*`;
+  for await (const keys of redis.client.scanStream({ match, count: 10_000 }) as AsyncIterable<string[]>) {
+    for (const key of keys) images.add(key.slice(prefix.length));
+  }
+  const found = [];
+  for (const image of [...images].toSorted()) {
+    const lease = await showLease(redis, image);
+    if (lease !== undefined) found.push({ image, ...lease });
+  }
+  return found;
+}
+
 function ownerOf(text: string): { readonly owner: string; readonly since: number } {
   const { owner, since } = JSON.parse(text) as { owner: string; since: number };
   return { owner, since };

@@ -12,6 +12,7 @@ import * as z from 'zod';
 import type { Content } from '../backends/backend.ts';
 import { identityOf, isAlive, processIdentitySchema } from '../exec/process-identity.ts';
 import { withImageLock } from './claim.ts';
+import { userName } from '../exec/user-name.ts';
 import { isMissing, readJson, writeWhole } from '../exec/durable.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
@@ -26,6 +27,10 @@ const pinSchema = z.object({
   generation: z.number().int().positive(),
   /** For people: `build job 4711`. */
   what: z.string(),
+  /** Whose process it is. */
+  by: z.string().optional(),
+  /** The job that it belongs to. */
+  job: z.string().optional(),
 });
 export type Pin = z.infer<typeof pinSchema>;
 
@@ -33,6 +38,7 @@ export interface PinRequest {
   /** A file name. */
   readonly sessionId: string;
   readonly what: string;
+  readonly job?: string;
   /** Default: the current one. */
   readonly generation?: number;
 }
@@ -75,8 +81,10 @@ export async function writePin(
 ): Promise<() => Promise<void>> {
   const self = identityOf();
   if (self === undefined) throw new Error('cannot read /proc/self/stat');
-  const { sessionId: session, what } = request;
-  const pin: Pin = { v: 1, session, process: self, since: new Date().toISOString(), generation, what };
+  const { sessionId: session, what, job } = request;
+  const since = new Date().toISOString();
+  const more = job === undefined ? {} : { job };
+  const pin: Pin = { v: 1, session, process: self, since, generation, what, by: userName(), ...more };
   const file = path.join(layout.pins, `${session}.json`);
   mkdirSync(layout.pins, { recursive: true });
   writeWhole(file, `${JSON.stringify(pin)}\n`);

@@ -14,7 +14,7 @@ import { digestLayer, dropSockets } from './digest.ts';
 import { pointDurably, syncFolder } from '../exec/durable.ts';
 import { flatten, maxLayers } from './flatten.ts';
 import { generationFolder, layerFolder, type ImageLayout, type ImageStore } from './layout.ts';
-import { packageCount } from './manifest.ts';
+import { packageChanges, packageCount } from './manifest.ts';
 import {
   digestOfLayers,
   recordSchema,
@@ -23,7 +23,7 @@ import {
   type Recipe,
   type Strategy,
 } from './record.ts';
-import { headGeneration } from './store.ts';
+import { headGeneration, readManifest } from './store.ts';
 
 export interface Writer {
   /** From the lease. */
@@ -78,11 +78,13 @@ export async function publish(write: Write, details: PublishDetails, signal: Abo
   const { layer, below } = await finalLayer(write, details, signal);
   const digested = { generation: write.generation, ...(await digestLayer(layer, signal)) };
   await writer.reached?.('digested');
-  const record = describe(write, details, [...below, digested]);
+  const parent = write.base && (await readManifest(layout, write.base.generation)); // pinned: it is there
+  const record = describe(write, details, parent, [...below, digested]);
   const assembled = path.join(directory, 'generation');
   await mkdir(assembled, { mode: 0o755 });
   await rename(layer, path.join(assembled, 'layer'));
   await writeFile(path.join(assembled, 'manifest.tsv'), details.manifest);
+  if (parent !== undefined) await writeFile(path.join(assembled, 'parent.tsv'), parent);
   await writeFile(path.join(assembled, 'record.json'), `${JSON.stringify(record, undefined, 2)}\n`);
   await check(['/bin/sync', '--file-system', assembled], { signal });
   await writer.reached?.('assembled');
@@ -135,7 +137,12 @@ async function finalLayer(
   return { layer: into, below: [] };
 }
 
-function describe(write: Write, details: PublishDetails, layers: readonly Layer[]): GenerationRecord {
+function describe(
+  write: Write,
+  details: PublishDetails,
+  parent: string | undefined,
+  layers: readonly Layer[],
+): GenerationRecord {
   return recordSchema.parse({
     v: 1,
     image: write.layout.image,
@@ -147,6 +154,7 @@ function describe(write: Write, details: PublishDetails, layers: readonly Layer[
     recipe: details.recipe,
     tools: details.tools,
     packages: packageCount(details.manifest),
+    changes: parent === undefined ? undefined : packageChanges(parent, details.manifest),
     bytes: layers.reduce((sum, layer) => sum + layer.bytes, 0),
     created: new Date().toISOString(),
     seconds: (Date.now() - write.started) / 1000,

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { breakLease, redisLeases, showLease } from '../../src/golden/lease.ts';
+import { breakLease, listLeases, redisLeases, showLease } from '../../src/golden/lease.ts';
 import { LeaseLost } from '../../src/protocol/errors.ts';
 import { GoldenRefusal } from '../../src/protocol/testbed.ts';
 import { connectRedis } from '../../src/redis/connect.ts';
@@ -48,6 +48,17 @@ test('who waits is told, and for no longer than it waits', async () => {
   await expect(asking).rejects.toThrow('enough');
   expect((await showLease(server.redis, 'w'))?.waiting).toEqual([]);
   await first[Symbol.asyncDispose]();
+});
+
+test('all leases are listed, by whichever host they are held, and however much else there is', async () => {
+  const { client } = server.redis;
+  await client.mset(...Array.from({ length: 20_000 }, (_, index) => [`other:${index}`, 'x']).flat());
+  await using far = await leases({ owner: 'far' }).acquire('of-another-host', 0, never);
+  await using near = await leases({ owner: 'near' }).acquire('here', 0, never);
+  expect(await listLeases(server.redis)).toMatchObject([
+    { image: 'here', owner: 'near', fence: near.fence, waiting: [] },
+    { image: 'of-another-host', owner: 'far', fence: far.fence, waiting: [] },
+  ]);
 });
 
 test('images do not wait for each other', async () => {

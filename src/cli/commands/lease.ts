@@ -1,28 +1,25 @@
 /** `goldbed lease ls | break`: who may write which image. */
 import { Command } from 'commander';
-import { imageNames } from '../../golden/index.ts';
-import { breakLease, showLease } from '../../golden/lease.ts';
+import { breakLease, listLeases } from '../../golden/lease.ts';
 import { UsageError } from '../../protocol/errors.ts';
 import { makeContext, openRedis, type GlobalFlags } from '../context.ts';
+import { waitingText } from '../lease-text.ts';
 import { age, json, out, table } from '../print.ts';
 
 type Flags = GlobalFlags & { readonly json?: boolean };
 
 export function leaseCommand(): Command {
-  const ls = new Command('ls').description('list the leases of jobs that write images').option('--json', 'print JSON');
+  const ls = new Command('ls')
+    .description('list the leases of jobs that write images, on whatever host')
+    .option('--json', 'print JSON');
   ls.action(async () => {
     const flags = ls.optsWithGlobals<Flags>();
     const context = makeContext(flags);
     await using redis = await openRedis(context, new AbortController().signal);
-    const leases = [];
-    for (const image of await imageNames(context.state)) {
-      const lease = await showLease(redis, image);
-      if (lease !== undefined) leases.push({ image, ...lease });
-    }
+    const leases = await listLeases(redis);
     if (flags.json === true) return json({ leases });
     const rows = leases.map(({ image, owner, fence, since, waiting }) => {
-      const others = waiting.map((one) => `${one.owner} (${age(one.since, Date.now())})`).join(', ');
-      return [image, owner, String(fence), age(since, Date.now()), others || '-'];
+      return [image, owner, String(fence), age(since, Date.now()), waitingText(waiting) || '-'];
     });
     out(table([['IMAGE', 'OWNER', 'FENCE', 'AGE', 'WAITING'], ...rows]));
   });
