@@ -36,6 +36,7 @@ export async function runJob(
   const { host, folder, clock } = job;
   await requireFreeDisk(host);
   await using image = await host.openImage(request.image, request.backend, { runId: job.runId, kind: request.kind });
+  if (image.generation !== undefined) folder.noteGeneration(image.generation);
   const log = (line: string): void => void folder.log.write(`${line}\n`);
   const sessions: ServedSession[] = [];
   const context: JobContext = {
