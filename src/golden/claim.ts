@@ -3,12 +3,14 @@
  * for liveness; this is for safety, and needs neither clock nor network: a fence counts only if it is greater than every
  * one seen here before, and publishing requires that the claim still be one's own.
  */
-import { mkdir, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, mkdir, rm } from 'node:fs/promises';
 import * as z from 'zod';
 import { flock } from '../exec/flock.ts';
 import { processIdentitySchema } from '../exec/process-identity.ts';
 import { discard } from '../exec/trash.ts';
-import { readJson, syncFolder, writeDurably } from '../exec/durable.ts';
+import { isReadOnly, readJson, syncFolder, writeDurably } from '../exec/durable.ts';
+import { UnavailableError } from '../protocol/errors.ts';
 import { generationFolder, layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import { headGeneration } from './store.ts';
 
@@ -36,10 +38,18 @@ export async function withImageLock<T>(
   signal?: AbortSignal,
 ): Promise<T> {
   const layout = layoutOf(store, image);
+  await requireWritable(layout.root);
   await mkdir(layout.root, { recursive: true, mode: 0o755 });
   await using lock = await flock(layout.lock, signal);
   await settle(store, layout);
   return await action({ layout, lost: lock.lost });
+}
+
+/** @throws {UnavailableError} the folder is on a read-only file system, which is told instead of whatever fails first there */
+export async function requireWritable(folder: string): Promise<void> {
+  await access(folder, constants.W_OK).catch((error: unknown) => {
+    if (isReadOnly(error)) throw new UnavailableError(`${folder} is on a read-only file system`, { cause: error });
+  });
 }
 
 export async function readClaim(layout: ImageLayout): Promise<Claim | undefined> {

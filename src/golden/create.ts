@@ -11,7 +11,7 @@ import { existingSources } from './apt-probe.ts';
 import { candidatesFor, distributionArchive, hostTargets, signedBy } from './apt-sources.ts';
 import { bootstrap, bootstrapChecks, manifestOfRoot, mmdebstrap, type BootstrapPlan } from './bootstrap.ts';
 import { beginWrite, type Candidate } from './candidate.ts';
-import { highestFence } from './claim.ts';
+import { highestFence, requireWritable } from './claim.ts';
 import type { FenceSource } from './fence-source.ts';
 import { freshSession, type CheckContent } from './fresh-session.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
@@ -134,6 +134,7 @@ export async function newGeneration(
 ): Promise<GenerationRecord> {
   const { store, leases } = tools;
   await mkdir(store.images, { recursive: true, mode: 0o755 });
+  await requireWritable(store.images);
   await requireRoom(store);
   await using lease = await leases.acquire(image, await highestFence(store, image), signal);
   const stop = AbortSignal.any([signal, lease.signal]);

@@ -4,7 +4,7 @@ import { messageOf } from '../protocol/errors.ts';
 import { generationId } from '../protocol/image.ts';
 import { GoldenRefusal, type GoldenTestbed } from '../protocol/testbed.ts';
 import { beginWrite, type Candidate } from './candidate.ts';
-import { highestFence } from './claim.ts';
+import { highestFence, requireWritable } from './claim.ts';
 import type { WriteLease } from './fence-source.ts';
 import { freshSession } from './fresh-session.ts';
 import { layoutOf } from './layout.ts';
@@ -19,6 +19,9 @@ import { withDispose } from './with-dispose.ts';
 export async function openGoldenTestbed(options: ImageSourceOptions, signal: AbortSignal): Promise<GoldenTestbed> {
   const { store, image, leases, sessionId, backend, who } = options;
   await readHead(store, image); // an unknown image is told before anything is made
+  await requireWritable(layoutOf(store, image).root).catch((error: unknown) => {
+    throw new GoldenRefusal('golden-unavailable', messageOf(error), { cause: error });
+  });
   const held = disposables();
   try {
     const lease = held.add(await leases.acquire(image, await highestFence(store, image), signal));

@@ -13,7 +13,7 @@ import type { Content } from '../backends/backend.ts';
 import { identityOf, isAlive, processIdentitySchema } from '../exec/process-identity.ts';
 import { withImageLock } from './claim.ts';
 import { userName } from '../exec/user-name.ts';
-import { isMissing, readJson, writeWhole } from '../exec/durable.ts';
+import { isMissing, isReadOnly, readJson, writeWhole } from '../exec/durable.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
 import { contentOf, entries, headGeneration, imageNames, readGeneration, unknownImage } from './store.ts';
@@ -56,7 +56,7 @@ export async function pinGeneration(store: ImageStore, image: string, request: P
   const layout = layoutOf(store, image);
   for (;;) {
     const generation = request.generation ?? (await readHeadNumber(store, layout));
-    const release = await writePin(layout, request, generation);
+    const release = await pinForReading(layout, request, generation);
     try {
       const marked = await readJson(layout.collecting, marksSchema);
       const record = await readGeneration(layout, generation);
@@ -70,6 +70,20 @@ export async function pinGeneration(store: ImageStore, image: string, request: P
       if (!moved) throw error; // else it was collected before the pin was there: take the new one
     }
     await withImageLock(store, image, async () => {}); // until that collection has ended: milliseconds
+  }
+}
+
+/** On a read-only store there is nothing to guard against: what it has stays, and no pin can be written. */
+async function pinForReading(
+  layout: ImageLayout,
+  request: PinRequest,
+  generation: number,
+): Promise<() => Promise<void>> {
+  try {
+    return await writePin(layout, request, generation);
+  } catch (error) {
+    if (!isReadOnly(error)) throw error;
+    return async () => {};
   }
 }
 
@@ -103,7 +117,7 @@ export async function livePins(layout: ImageLayout): Promise<Pin[]> {
     const pin = await readJson(file, pinSchema);
     if (pin === undefined) continue; // released meanwhile
     if (isAlive(pin.process)) live.push(pin);
-    else await rm(file, { force: true });
+    else await removeDead(file);
   }
   return live.toSorted((one, other) => one.since.localeCompare(other.since));
 }
@@ -130,6 +144,13 @@ async function removeDeadDraft(file: string): Promise<void> {
   try {
     await readFile(`/proc/${pid}/stat`);
   } catch (error) {
-    if (isMissing(error)) await rm(file, { force: true });
+    if (isMissing(error)) await removeDead(file);
   }
+}
+
+/** A look at a read-only store shows what is there. */
+async function removeDead(file: string): Promise<void> {
+  await rm(file, { force: true }).catch((error: unknown) => {
+    if (!isReadOnly(error)) throw error;
+  });
 }

@@ -25,7 +25,7 @@ beforeAll(async () => {
   if (noOverlay !== undefined) return;
   updater = await makeUpdater();
   if (dockerUnavailable() === undefined) daemon = await startDockerDaemon();
-  victim = await Victim.make(1500, daemon);
+  victim = await Victim.make(daemon);
 });
 afterAll(async () => {
   await victim?.[Symbol.asyncDispose]();
