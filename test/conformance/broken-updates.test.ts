@@ -23,9 +23,10 @@ import { dice, faults, type Dice } from './fixtures/dice.ts';
 import { Fleet, fleetImage, type FleetHost } from './fixtures/fleet.ts';
 import { leftOnHosts } from './fixtures/fleet-history.ts';
 import { describeWith } from './fixtures/requirements.ts';
+import { fillSmallDisk, mountSmallDisk } from './fixtures/small-disk.ts';
 import { makeUpdatableImage } from './fixtures/updatable-image.ts';
 
-const unavailable = await overlayBackend(stateAt('/nonexistent')).unavailable();
+const unavailable = process.getuid?.() === 0 ? await overlayBackend(stateAt('/nonexistent')).unavailable() : 'not root';
 const kills = Math.max(1, Math.round(faults(40) / 10));
 const blows = Math.max(2, Math.round(faults(20) / 10));
 const never = new AbortController().signal;
@@ -39,7 +40,10 @@ describeWith('overlay', unavailable, 'updates by two workers', () => {
   const head = () => readHead(first.state, fleetImage);
 
   beforeAll(async () => {
-    const makeImage = (state: string): Promise<void> => makeUpdatableImage(state, fleetImage, testCache());
+    const makeImage = async (state: string): Promise<void> => {
+      await mountSmallDisk(state);
+      await makeUpdatableImage(state, fleetImage, testCache());
+    };
     fleet = await Fleet.make(2, { shared: true, makeImage });
     [first, second] = fleet.hosts as unknown as [FleetHost, FleetHost];
     old = await head();
@@ -144,5 +148,31 @@ describeWith('overlay', unavailable, 'updates by two workers', () => {
       }
     },
     blows * 60_000 + 60_000,
+  );
+
+  test(
+    `a disk that is full for a while, at ${blows} moments: whatever becomes of the job, the next one publishes`,
+    async () => {
+      const random = dice('updates by a worker on a full disk');
+      for (let round = 0; round < blows; round += 1) {
+        first.start();
+        const { runId } = await begin();
+        await delay(random.roll(1000));
+        const empty = await fillSmallDisk(first.state.root, 2000 ** random.roll(1));
+        await delay(random.roll(2000));
+        await empty();
+        if (!first.signal('SIGCONT')) first.start(); // it may have died of it
+        const { state } = await waitFor(fleet.redis, runId, never);
+        expect(['completed', 'failed']).toContain(state);
+        await allIsWell();
+        first.start();
+        expect((await ended((await begin()).runId)).result).toMatchObject({
+          status: 'published',
+          before: old.generation,
+        });
+        await allIsWell();
+      }
+    },
+    blows * 240_000,
   );
 });

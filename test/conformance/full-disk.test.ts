@@ -19,7 +19,7 @@ import { Victim, victimImage } from './fixtures/victim.ts';
 
 const unavailable = process.getuid?.() === 0 ? await overlayBackend(stateAt('/nonexistent')).unavailable() : 'not root';
 const never = new AbortController().signal;
-const rounds = Math.max(4, faults(10));
+const rounds = Math.max(4, Math.round(faults(20) / 3));
 
 /** Kilobytes that are left; what an update takes is some megabytes, and its last steps a few kilobytes. */
 const room = (random: Dice): number => 4 * 2000 ** random.roll(1);
