@@ -105,7 +105,7 @@ async function openNative(
 ): Promise<OpenedImage> {
   const what = `${kind} ${runId}`;
   const golden = kind === 'update-golden' && (await backend.cannotKeep?.()) === undefined;
-  const pin = await pinGeneration(state, image, { sessionId: `job-${randomUUID()}`, what });
+  const pin = await pinGeneration(state, image, { sessionId: `job-${randomUUID()}`, what, job: runId });
   const { record } = pin;
   const sourceWith = (check: CandidateCheck | undefined, sessionId: string) =>
     imageSource({

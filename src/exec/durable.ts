@@ -67,6 +67,11 @@ export function isMissing(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === 'ENOENT';
 }
 
+/** It is on a file system that nobody can write through this mount. */
+export function isReadOnly(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'EROFS';
+}
+
 /** Its name starts with a dot, which no reader of these folders looks at. */
 function draftOf(file: string): string {
   return path.join(path.dirname(file), `.draft-${process.pid}-${randomUUID()}`);

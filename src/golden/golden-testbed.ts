@@ -16,13 +16,16 @@ import { readHead, unknownImage } from './store.ts';
 import { directoryStore } from './store/directory-store.ts';
 import { together } from './together.ts';
 import { manifestInside, sourcesInside, verifyInside } from './verify.ts';
-import { unavailableBy } from './writable.ts';
+import { requireWritable, unavailableBy } from './writable.ts';
 import { withDispose } from './with-dispose.ts';
 
 /** @throws {UsageError} unknown image; {GoldenRefusal} locked; {TestbedError} */
 export async function openGoldenTestbed(options: ImageSourceOptions, signal: AbortSignal): Promise<GoldenTestbed> {
   const { store, image, leases, sessionId, backend, who } = options;
   await readHead(store, image); // an unknown image is told before anything is made
+  await requireWritable(layoutOf(store, image).root).catch((error: unknown) => {
+    throw new GoldenRefusal('golden-unavailable', messageOf(error), { cause: error });
+  });
   const held = disposables();
   try {
     const lease = held.add(await leases.acquire(image, await directoryStore(store, image).highestFence(), signal));

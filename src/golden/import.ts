@@ -90,6 +90,6 @@ async function recipeOf({ layerDirectory }: Candidate, manifest: string, request
   const codename = /^VERSION_CODENAME=(\S+)$/m.exec(osRelease)?.[1];
   const suite = request.suite ?? codename;
   if (suite === undefined) throw new UsageError(request.from, `${request.from} does not tell its suite: --suite`);
-  const arch = /^dpkg\t[^\t]*\t(\S+)$/m.exec(manifest)?.[1] ?? '';
+  const arch = /^dpkg\t[^\t]*\t(\S+)/m.exec(manifest)?.[1] ?? '';
   return { suite, variant: imported, include: [], arch, components: [] };
 }

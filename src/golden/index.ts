@@ -21,7 +21,7 @@ export { localWriters, type LocalWriters } from './local-writers.ts';
 export { noteUpdate, type Looked } from './looked.ts';
 export { pinGeneration, reapPins, type Pin, type Pinned } from './pins.ts';
 export type { PublishDetails } from './publish.ts';
-export { quarantine } from './quarantine.ts';
+export { jobsOn, quarantine, type JobsOnGeneration } from './quarantine.ts';
 export type { Remark } from './remarks.ts';
 export { refOf, type GenerationRecord, type Recipe } from './record.ts';
 export { previousGeneration, removeImage } from './remove.ts';

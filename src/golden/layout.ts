@@ -3,6 +3,7 @@
  *
  *     generations/3/{record.json, manifest.tsv, layer/}   immutable once published
  *     generations/3/flat/{record.json, layer/}            the whole of it in one layer, made later (stack.ts)
+ *     generations/3/parent.tsv                            the manifest of its parent, which may be removed before it
  *     head -> generations/3                               what the next session opens
  *     claim.json                                          the highest fence that may publish
  *     pins/<session>.json                                 who uses which generation

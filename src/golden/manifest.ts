@@ -9,13 +9,13 @@ export interface PackageChanges {
   readonly changed: number;
 }
 
-/** Makes the manifest of `dpkg-query`'s output: `package TAB version TAB architecture`, sorted by package. */
+/** Makes the manifest of `dpkg-query`'s output: `package TAB version TAB architecture TAB kilobytes`, sorted by package. */
 export function manifestOf(dpkgQueryOutput: string): string {
   const lines = dpkgQueryOutput
     .split('\n')
     .map((line) => line.split('\t'))
     .filter(([status]) => status !== undefined && status !== '' && !['config-files', 'not-installed'].includes(status))
-    .map(([, name = '', version = '', arch = '']) => `${name}\t${version}\t${arch}\n`);
+    .map(([, name = '', version = '', arch = '', size = '']) => `${name}\t${version}\t${arch}\t${size}\n`);
   return lines.toSorted().join('');
 }
 
@@ -33,6 +33,13 @@ export function packageChanges(before: string, after: string): PackageChanges {
   };
 }
 
+/** Bytes that its packages take, as they say themselves; undefined when it tells of none. */
+export function installedBytes(manifest: string): number | undefined {
+  const sizes = manifest.split('\n').map((line) => line.split('\t')[3] ?? '');
+  if (sizes.every((size) => size === '')) return undefined;
+  return sizes.reduce((sum, size) => sum + Number(size) * 1024, 0);
+}
+
 /** The version of one package; undefined when it is not installed. */
 export function versionIn(manifest: string, name: string): string | undefined {
   const all = versions(manifest);
@@ -41,7 +48,7 @@ export function versionIn(manifest: string, name: string): string | undefined {
 }
 
 function showFormat(): string {
-  const fields = ['db:Status-Status', 'Package', 'Version', 'Architecture'];
+  const fields = ['db:Status-Status', 'Package', 'Version', 'Architecture', 'Installed-Size'];
   return `${fields.map((field) => `\${${field}}`).join('\\t')}\\n`;
 }
 

@@ -13,6 +13,7 @@ import { freshSession, type CheckContent } from './fresh-session.ts';
 import type { ImageStore } from './layout.ts';
 import type { GenerationRecord, Recipe, Strategy } from './record.ts';
 import { directoryStore } from './store/directory-store.ts';
+import { requireWritable } from './writable.ts';
 
 /** What making an image needs from outside. */
 export interface CreateTools {
@@ -66,6 +67,7 @@ export async function newGeneration(
 ): Promise<GenerationRecord> {
   const { store, leases } = tools;
   await mkdir(store.images, { recursive: true, mode: 0o755 });
+  await requireWritable(store.images);
   await using lease = await leases.acquire(image, await directoryStore(store, image).highestFence(), signal);
   const stop = AbortSignal.any([signal, lease.signal]);
   await using candidate = await beginWrite(store, image, { fence: lease.fence, by: tools.by }, stop);

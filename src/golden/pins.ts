@@ -12,7 +12,8 @@ import * as z from 'zod';
 import type { Content } from '../backends/backend.ts';
 import { isAlive, ownIdentity, processIdentitySchema } from '../exec/process-identity.ts';
 import { withImageLock } from './store/image-lock.ts';
-import { isMissing, readJson, writeWhole } from '../exec/durable.ts';
+import { userName } from '../exec/user-name.ts';
+import { isMissing, isReadOnly, readJson, writeWhole } from '../exec/durable.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
 import { contentOf, stackOf } from './stack.ts';
@@ -27,6 +28,10 @@ const pinSchema = z.object({
   generation: z.number().int().positive(),
   /** For people: `build job 4711`. */
   what: z.string(),
+  /** Whose process it is. */
+  by: z.string().optional(),
+  /** The job that it belongs to. */
+  job: z.string().optional(),
 });
 export type Pin = z.infer<typeof pinSchema>;
 
@@ -34,6 +39,7 @@ export interface PinRequest {
   /** A file name. */
   readonly sessionId: string;
   readonly what: string;
+  readonly job?: string;
   /** Default: the current one. */
   readonly generation?: number;
 }
@@ -51,7 +57,7 @@ export async function pinGeneration(store: ImageStore, image: string, request: P
   const layout = layoutOf(store, image);
   for (;;) {
     const generation = request.generation ?? (await readHeadNumber(store, layout));
-    const release = await writePin(layout, request, generation);
+    const release = await pinForReading(layout, request, generation);
     try {
       const marked = await readJson(layout.collecting, marksSchema);
       const record = await readGeneration(layout, generation);
@@ -68,14 +74,30 @@ export async function pinGeneration(store: ImageStore, image: string, request: P
   }
 }
 
+/** On a read-only store there is nothing to guard against: what it has stays, and no pin can be written. */
+async function pinForReading(
+  layout: ImageLayout,
+  request: PinRequest,
+  generation: number,
+): Promise<() => Promise<void>> {
+  try {
+    return await writePin(layout, request, generation);
+  } catch (error) {
+    if (!isReadOnly(error)) throw error;
+    return async () => {};
+  }
+}
+
 /** Writes the pin itself; enough under the lock. @returns what removes it */
 export async function writePin(
   layout: ImageLayout,
   request: PinRequest,
   generation: number,
 ): Promise<() => Promise<void>> {
-  const { sessionId: session, what } = request;
-  const pin: Pin = { v: 1, session, process: ownIdentity(), since: new Date().toISOString(), generation, what };
+  const { sessionId: session, what, job } = request;
+  const since = new Date().toISOString();
+  const more = job === undefined ? {} : { job };
+  const pin: Pin = { v: 1, session, process: ownIdentity(), since, generation, what, by: userName(), ...more };
   const file = path.join(layout.pins, `${session}.json`);
   mkdirSync(layout.pins, { recursive: true });
   writeWhole(file, `${JSON.stringify(pin)}\n`);
@@ -94,7 +116,7 @@ export async function livePins(layout: ImageLayout): Promise<Pin[]> {
     const pin = await readJson(file, pinSchema);
     if (pin === undefined) continue; // released meanwhile
     if (isAlive(pin.process)) live.push(pin);
-    else await rm(file, { force: true });
+    else await removeDead(file);
   }
   return live.toSorted((one, other) => one.since.localeCompare(other.since));
 }
@@ -121,6 +143,13 @@ async function removeDeadDraft(file: string): Promise<void> {
   try {
     await readFile(`/proc/${pid}/stat`);
   } catch (error) {
-    if (isMissing(error)) await rm(file, { force: true });
+    if (isMissing(error)) await removeDead(file);
   }
+}
+
+/** A look at a read-only store shows what is there. */
+async function removeDead(file: string): Promise<void> {
+  await rm(file, { force: true }).catch((error: unknown) => {
+    if (!isReadOnly(error)) throw error;
+  });
 }

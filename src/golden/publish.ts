@@ -10,7 +10,7 @@ import { digestLayer, dropSockets } from './digest.ts';
 import { flatten, maxLayers } from './flatten.ts';
 import type { ImageLayout, ImageStore } from './layout.ts';
 import { forgetFailure } from './looked.ts';
-import { packageCount } from './manifest.ts';
+import { packageChanges, packageCount } from './manifest.ts';
 import {
   digestOfLayers,
   recordSchema,
@@ -20,6 +20,7 @@ import {
   type Strategy,
 } from './record.ts';
 import { foldersOf } from './stack.ts';
+import { readManifest } from './store.ts';
 import type { GenerationStore, Registered, Writer } from './store/generation-store.ts';
 
 /** What the writer knows about the new generation. */
@@ -56,11 +57,13 @@ export async function publish(write: Write, details: PublishDetails, signal: Abo
   const { layer, below } = await finalLayer(write, details, signal);
   const digested = { generation: registered.next, ...(await digestLayer(layer, signal)) };
   await writer.reached?.('digested');
-  const record = describe(write, details, [...below, digested]);
+  const parent = write.base && (await readManifest(write.layout, write.base.generation)); // pinned: it is there
+  const record = describe(write, details, parent, [...below, digested]);
   const assembled = path.join(directory, 'generation');
   await mkdir(assembled, { mode: 0o755 });
   await rename(layer, path.join(assembled, 'layer'));
   await writeFile(path.join(assembled, 'manifest.tsv'), details.manifest);
+  if (parent !== undefined) await writeFile(path.join(assembled, 'parent.tsv'), parent);
   await writeFile(path.join(assembled, 'record.json'), `${JSON.stringify(record, undefined, 2)}\n`);
   await check(['/bin/sync', '--file-system', assembled], { signal });
   await writer.reached?.('assembled');
@@ -88,7 +91,12 @@ async function finalLayer(
   return { layer: into, below: [] };
 }
 
-function describe(write: Write, details: PublishDetails, layers: readonly Layer[]): GenerationRecord {
+function describe(
+  write: Write,
+  details: PublishDetails,
+  parent: string | undefined,
+  layers: readonly Layer[],
+): GenerationRecord {
   return recordSchema.parse({
     v: 1,
     image: write.layout.image,
@@ -100,6 +108,7 @@ function describe(write: Write, details: PublishDetails, layers: readonly Layer[
     recipe: details.recipe,
     tools: details.tools,
     packages: packageCount(details.manifest),
+    changes: parent === undefined ? undefined : packageChanges(parent, details.manifest),
     bytes: layers.reduce((sum, layer) => sum + layer.bytes, 0),
     created: new Date().toISOString(),
     seconds: (Date.now() - write.started) / 1000,

@@ -2,6 +2,7 @@
 import { UsageError } from '../protocol/errors.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import { forgetFailure } from './looked.ts';
+import { livePins } from './pins.ts';
 import type { GenerationRecord } from './record.ts';
 import { readRemarks, writeRemarks, type Remark } from './remarks.ts';
 import { generationNumbers, headGeneration, readGeneration, readHead } from './store.ts';
@@ -39,4 +40,18 @@ export async function quarantine(
   const current = await directoryStore(store, image).makeCurrent(choose);
   await forgetFailure(layout);
   return readGeneration(layout, current);
+}
+
+export interface JobsOnGeneration {
+  readonly digest: string;
+  /** Ids of runs whose attempts on this host pin it now. */
+  readonly jobs: ReadonlySet<string>;
+}
+
+/** @throws {UsageError} when there is no such image or generation */
+export async function jobsOn(store: ImageStore, image: string, generation: number): Promise<JobsOnGeneration> {
+  const layout = layoutOf(store, image);
+  const { digest } = await readGeneration(layout, generation);
+  const pins = (await livePins(layout)).filter((pin) => pin.generation === generation);
+  return { digest, jobs: new Set(pins.flatMap(({ job }) => (job === undefined ? [] : [job]))) };
 }

@@ -4,6 +4,7 @@ import * as z from 'zod';
 import { imageNameSchema, type GenerationRef } from '../protocol/image.ts';
 
 const number = z.number().int().positive();
+const count = z.number().int().nonnegative();
 
 /** The variant of what was not made by goldbed: it cannot be made again without being told how. */
 export const imported = 'imported';
@@ -52,6 +53,8 @@ export const recordSchema = z.object({
   tools: z.record(z.string(), z.string()),
   /** Installed packages; manifest.tsv lists them. */
   packages: z.number().int().nonnegative(),
+  /** Packages that differ from those of the parent. */
+  changes: z.object({ added: count, removed: count, changed: count }).optional(),
   /** All layers together. */
   bytes: z.number().int().nonnegative(),
   /** ISO 8601, UTC. */

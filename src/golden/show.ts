@@ -23,9 +23,16 @@ export interface ImageSummary {
   readonly bytes: number;
   /** Sessions on any generation. */
   readonly sessions: number;
-  /** Who writes it now. */
-  readonly writer?: string;
+  /** Who of this host writes it now. */
+  readonly writer?: ImageWriter;
   readonly looked: Looked;
+}
+
+export interface ImageWriter {
+  readonly owner: string;
+  readonly fence: number;
+  /** Milliseconds since the epoch. */
+  readonly since: number;
 }
 
 export interface ImageDetails extends ImageSummary {
@@ -77,14 +84,15 @@ async function summaryOf(store: ImageStore, image: string): Promise<ImageSummary
     readFlat(layout, generation)?.layer.bytes ?? 0,
   ]);
   const looked = await readLooked(layout);
-  const writer = await currentWriter(layout);
+  const pins = await livePins(layout);
+  const writer = await currentWriter(layout, pins);
   return {
     name: layout.image,
     head,
     age: Math.max(0, Math.round((Date.now() - lastLook(head, looked)) / 1000)),
     generations: records.length,
     bytes: own.reduce((sum, bytes) => sum + bytes, 0),
-    sessions: (await livePins(layout)).filter((pin) => !pin.session.startsWith('write-') && !isFlattening(pin)).length,
+    sessions: pins.filter((pin) => !pin.session.startsWith('write-') && !isFlattening(pin)).length,
     ...(writer === undefined ? {} : { writer }),
     looked,
   };
@@ -97,7 +105,9 @@ async function publishedRecords(layout: ImageLayout, head: GenerationRecord): Pr
   return Promise.all(numbers.map((generation) => readGeneration(layout, generation)));
 }
 
-async function currentWriter(layout: ImageLayout): Promise<string | undefined> {
+async function currentWriter(layout: ImageLayout, pins: readonly Pin[]): Promise<ImageWriter | undefined> {
   const claim = await readClaim(layout);
-  return claim !== undefined && (await fencesAtWork(layout)).includes(claim.fence) ? claim.owner.by : undefined;
+  if (claim === undefined || !(await fencesAtWork(layout)).includes(claim.fence)) return undefined;
+  const pin = pins.find(({ session }) => session.startsWith(`write-${claim.fence}-`));
+  return { owner: claim.owner.by, fence: claim.fence, since: pin === undefined ? Date.now() : Date.parse(pin.since) };
 }

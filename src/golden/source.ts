@@ -74,6 +74,7 @@ async function openPinned(options: ImageSourceOptions, signal: AbortSignal): Pro
   const pin = await pinGeneration(store, image, {
     sessionId,
     what: who.what ?? who.by,
+    ...(who.job === undefined ? {} : { job: who.job }),
     ...(generation === undefined ? {} : { generation }),
   });
   try {

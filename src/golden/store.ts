@@ -51,7 +51,12 @@ export async function readGeneration(layout: ImageLayout, generation: number): P
   throw new UsageError(layout.image, `${layout.image} has no generation ${generation} (it has ${known || 'none'})`);
 }
 
-/** Its packages: `package TAB version TAB architecture` by line. */
+/** The packages of its parent, which may be gone; undefined when it had none. */
+export function readParentManifest(layout: ImageLayout, generation: number): Promise<string | undefined> {
+  return readText(path.join(generationFolder(layout, generation), 'parent.tsv'));
+}
+
+/** Its packages, by line (manifest.ts). */
 export async function readManifest(layout: ImageLayout, generation: number): Promise<string> {
   const file = path.join(generationFolder(layout, generation), 'manifest.tsv');
   const text = await readText(file);

@@ -1,6 +1,7 @@
 /** Whether an image can be written by us at all: a store may be a read-only mount, or another user's. */
 import { access, constants } from 'node:fs/promises';
-import { messageOf } from '../protocol/errors.ts';
+import { isReadOnly } from '../exec/durable.ts';
+import { messageOf, UnavailableError } from '../protocol/errors.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 
@@ -9,6 +10,13 @@ export async function isWritable(store: ImageStore, image: string): Promise<bool
     () => true,
     () => false,
   );
+}
+
+/** @throws {UnavailableError} the folder is on a read-only file system, which is told instead of whatever fails first there */
+export async function requireWritable(folder: string): Promise<void> {
+  await access(folder, constants.W_OK).catch((error: unknown) => {
+    if (isReadOnly(error)) throw new UnavailableError(`${folder} is on a read-only file system`, { cause: error });
+  });
 }
 
 const codes = new Set(['EROFS', 'EACCES', 'EPERM']);

@@ -48,6 +48,17 @@ export async function showLeases(
   );
 }
 
+/** Every image that somebody writes, on whatever host. */
+export async function leasedImages({ client, keys }: RedisHandle): Promise<string[]> {
+  const prefix = keys.lease('');
+  const images = new Set<string>(); // SCAN may tell of one twice
+  const match = `${prefix.replaceAll(/[\\*?[\]]/g, String.raw`\$&`)}*`;
+  for await (const found of client.scanStream({ match, count: 10_000 }) as AsyncIterable<string[]>) {
+    for (const key of found) images.add(key.slice(prefix.length));
+  }
+  return [...images].toSorted();
+}
+
 export function ownerOf(text: string): LeaseOwner {
   try {
     return ownerSchema.parse(JSON.parse(text));

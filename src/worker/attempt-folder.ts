@@ -1,15 +1,17 @@
 /**
  * One attempt of one run on disk: `jobs/<run>/<attempt>/` with `log` (the client's own output, unchanged), `artifacts/`
- * (what it made), `input/` (what it was given, removed at the end) and `result.json`.
+ * (what it made), `input/` (what it was given, removed at the end), `generation.json` (what it ran on) and `result.json`.
  */
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { once } from 'node:events';
+import * as z from 'zod';
 import { ArtifactUnusable, takeFile } from '../artifacts/store.ts';
 import type { State } from '../config/state.ts';
-import { writeWhole } from '../exec/durable.ts';
+import { readJson, writeWhole } from '../exec/durable.ts';
 import { HostError, messageOf } from '../protocol/errors.ts';
+import type { GenerationRef } from '../protocol/image.ts';
 import type { Artifact } from '../protocol/job-request.ts';
 import type { Outcome } from '../protocol/outcome.ts';
 
@@ -25,6 +27,8 @@ export interface AttemptFolder extends AsyncDisposable {
   takeInputs(files: readonly Artifact[], main: string, store: string): Promise<string>;
   /** Plain names in `artifacts/`, sorted. */
   listArtifacts(): Promise<string[]>;
+  /** What it runs on: also for those who ask after it failed. */
+  noteGeneration(generation: GenerationRef): void;
   /** In one step: whoever reads it finds all of it, or nothing. */
   writeResult(result: Outcome | { readonly error: string }): void;
 }
@@ -75,6 +79,7 @@ async function folderAt(folder: string, attempt: number, broken = new AbortContr
       return path.join(input, main);
     },
     listArtifacts: async () => (await readdir(artifacts)).toSorted(),
+    noteGeneration: (ref) => writeWhole(path.join(folder, 'generation.json'), `${JSON.stringify(ref)}\n`),
     // whole, but not brought to disk: the record is Redis', and until it is told the journal's
     writeResult: (result) => writeWhole(path.join(folder, 'result.json'), `${JSON.stringify(result, null, 2)}\n`),
     async [Symbol.asyncDispose]() {
@@ -102,6 +107,18 @@ async function takeInput(store: string, { name, sha256 }: Artifact, target: stri
     throw new HostError(`input ${name} ${where}: ${common}`, { cause: error });
   }
 }
+
+/** Digests of the generations on which attempts of a run began on this host. */
+export async function attemptedOn(state: Pick<State, 'jobs'>, runId: string): Promise<string[]> {
+  const folder = runFolder(state, runId);
+  const attempts = await readdir(folder).catch(() => []);
+  const noted = await Promise.all(
+    attempts.map((attempt) => readJson(path.join(folder, attempt, 'generation.json'), notedSchema)),
+  );
+  return noted.flatMap((ref) => (ref === undefined ? [] : [ref.digest]));
+}
+
+const notedSchema = z.object({ digest: z.string() });
 
 async function makeFolder(parent: string, atLeast: number): Promise<{ folder: string; attempt: number }> {
   await mkdir(parent, { recursive: true, mode: 0o755 });

@@ -78,7 +78,8 @@ export function endedAs(settlement: Settlement | undefined): Ended {
       return failedWith(new Error(settlement.message), settlement);
     case 'give-back':
       return { word: 'returned' };
-    default:
+    case 'nothing':
+    case undefined:
       return { word: 'lost' };
   }
 }

@@ -34,6 +34,7 @@ export async function runJob(
   const { host, folder, clock } = job;
   await using image = await host.openImage(request.image, request.backend, { runId: job.runId, kind: request.kind });
   job.opened({ image: image.image, backend: image.backend, generation: image.generation?.generation });
+  if (image.generation !== undefined) folder.noteGeneration(image.generation);
   const log = (line: string): void => void folder.log.write(`${line}\n`);
   const sessions: ServedSession[] = [];
   const context: JobContext = {

@@ -162,8 +162,8 @@ describeWith('overlay', unavailable ?? noSbuild, 'sbuild-update', () => {
 
   test('SIGTERM in the middle of apt, with --golden=commit: sbuild-update closes in order, and it is discarded', async () => {
     const before = await plant('DPkg::Pre-Invoke {"echo planted; exec sleep 600";};\n');
-    const [program = '', ...args] = sbuildUpdate;
-    const child = spawn(program, args, { env: await withCommit(), stdio: ['ignore', 'pipe', 'pipe'] });
+    const [updater = '', ...args] = sbuildUpdate;
+    const child = spawn(updater, args, { env: await withCommit(), stdio: ['ignore', 'pipe', 'pipe'] });
     let said = '';
     child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
     await new Promise<void>((resolve) => {
@@ -185,8 +185,8 @@ describeWith('overlay', unavailable ?? noSbuild, 'sbuild-update', () => {
   test('SIGTERM to the server itself, with --golden=commit: discarded, and it dies by it', async () => {
     const before = await head();
     const { argv, ...rest } = server();
-    const [program = '', ...args] = argv;
-    const wire = new Wire({ ...rest, argv: [program, '--golden=commit', ...args] });
+    const [virt = '', ...args] = argv;
+    const wire = new Wire({ ...rest, argv: [virt, '--golden=commit', ...args] });
     expect(await wire.ask('capabilities')).toBe('ok root-on-testbed'); // what is changed persists
     expect(await wire.ask('open')).toMatch(/^ok /);
     const auxverb = await wire.executeCommand();

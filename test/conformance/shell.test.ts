@@ -63,7 +63,7 @@ async function useShell(words: string, env: Readonly<Record<string, string>>): P
   session.send('shell /usr/bin GREETING=hello%20there');
   session.type('echo "[$PWD] [$GREETING] [$(tty)] $((40 + 2))"\n');
   await session.shows(/\[\/usr\/bin\] \[hello there\] \[.*\] 42\r/);
-  session.type('echo begun $((6 * 7)); sleep 600\n');
+  session.type(`sh -c 'echo begun $((6 * 7)); exec sleep 600'\n`);
   await session.shows(/begun 42\r/);
   session.type('\u0003');
   await session.shows(/\^C[^]*[#$] $/); // the terminal forgets what was typed before it

@@ -3,7 +3,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { breakLease, redisLeases, showLease } from '../../src/golden/lease.ts';
+import { breakLease, redisLeases } from '../../src/golden/lease.ts';
+import { leasedImages, showLease } from '../../src/redis/lease-view.ts';
 import { ImageLeaseLost } from '../../src/protocol/errors.ts';
 import { GoldenRefusal } from '../../src/protocol/testbed.ts';
 import { connectRedis } from '../../src/redis/connect.ts';
@@ -77,6 +78,15 @@ test('a waiter that was killed does not stay in the list of those who wait', asy
   stop.abort(new Error('enough'));
   await expect(asking).rejects.toThrow('enough');
   expect(held.signal.aborted).toBe(false);
+});
+
+test('all leases are listed, by whichever host they are held, and however much else there is', async () => {
+  const { client } = server.redis;
+  await client.mset(...Array.from({ length: 20_000 }, (_, index) => [`other:${index}`, 'x']).flat());
+  await using far = await leases({ owner: 'far' }).acquire('of-another-host', 0, never);
+  await using near = await leases({ owner: 'near' }).acquire('here', 0, never);
+  expect(await leasedImages(server.redis)).toEqual(['here', 'of-another-host']);
+  expect([far.fence, near.fence]).toEqual([1, 1]);
 });
 
 test('images do not wait for each other', async () => {

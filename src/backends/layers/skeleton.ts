@@ -2,8 +2,8 @@
  * The topmost lower layer of every testbed: what the host provides and no image should carry (device nodes, mount
  * points, /etc/hosts). Made once per host and boot-independent, so that opening a testbed needs no mknod and no mkdir.
  */
-import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { constants, existsSync } from 'node:fs';
+import { access, chmod, mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { isRoot } from '../../exec/as-root.ts';
@@ -22,7 +22,12 @@ const version = 1;
 export async function ensureSkeleton(sessions: string): Promise<string> {
   const folder = path.join(sessions, `.skeleton-${version}-${isRoot() ? 'root' : 'user'}-${hostname()}`);
   if (existsSync(folder)) return folder;
-  await mkdir(sessions, { recursive: true, mode: 0o755 });
+  try {
+    await mkdir(sessions, { recursive: true, mode: 0o755 });
+  } catch (error) {
+    await access(path.dirname(sessions), constants.W_OK); // says EROFS where a recursive mkdir says ENOENT
+    throw error;
+  }
   const draft = await mkdtemp(path.join(sessions, '.draft-'));
   try {
     await fill(draft);

@@ -77,6 +77,12 @@ export async function endByName(sessionName: string): Promise<void> {
   await run([schroot, '--end-session', `--chroot=session:${sessionName}`], { env: environment });
 }
 
+/** As `schroot --list` names them. */
+export async function listChroots(): Promise<string[]> {
+  const { stdout } = await run([schroot, '--list', '--all-chroots'], { env: environment });
+  return stdout.split('\n').filter((line) => line !== '');
+}
+
 async function call(step: TestbedStep, args: readonly string[]): Promise<string> {
   const argv = [schroot, ...args];
   const finished = await run(argv, { env: environment });

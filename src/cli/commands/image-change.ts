@@ -6,6 +6,7 @@ import { Command } from 'commander';
 import { daemonUnavailable } from '../../backends/docker/client.ts';
 import { exportDockerImage } from '../../backends/docker/export.ts';
 import { isDiskImage, unpackDiskImage } from '../../backends/qemu/disk-image.ts';
+import { rootOfChroot } from '../../backends/schroot/chroot-root.ts';
 import { createSessionFolder } from '../../backends/session-folder.ts';
 import { keepFor } from '../../config/policy.ts';
 import { emptyTrash } from '../../exec/trash.ts';
@@ -60,7 +61,7 @@ function importCommand(): Command {
   );
   self
     .argument('NAME')
-    .argument('FROM', '.tar, .tar.gz, .tar.xz, .tar.zst, .qcow2, .img, a directory, or docker:IMAGE');
+    .argument('FROM', '.tar, .tar.gz, .tar.xz, .tar.zst, .qcow2, .img, a directory, docker:IMAGE or schroot:CHROOT');
   self.option('--suite <SUITE>', 'default: what its os-release says').option(...lockWaitOption);
   return self.action(async (name: string, from: string) => {
     const flags = self.optsWithGlobals<Flags & { suite?: string; lockWait: string }>();
@@ -71,6 +72,10 @@ function importCommand(): Command {
     const request = { name, ...suite };
     if (reference !== undefined) {
       return told(await importFromDocker(context, reference, request, tools, signal), flags);
+    }
+    const [, chroot] = /^schroot:(.+)$/.exec(from) ?? [];
+    if (chroot !== undefined) {
+      return told(await importImage({ ...request, from: await rootOfChroot(chroot, signal) }, tools, signal), flags);
     }
     const isDisk = isDiskImage(from) && statSync(from, { throwIfNoEntry: false })?.isFile() === true;
     const imported = isDisk ? importFromDisk(context, from, request, tools, signal) : undefined;

@@ -1,7 +1,14 @@
 /** `goldbed image history | diff | drift | verify`: what images consist of, and how their generations differ. */
 import { randomUUID } from 'node:crypto';
 import { Command } from 'commander';
-import { diffGenerations, driftOf, showImage, verifyGeneration, type PackageDiff } from '../../golden/index.ts';
+import {
+  diffGenerations,
+  driftOf,
+  showImage,
+  verifyGeneration,
+  type GenerationDiff,
+  type PackageDiff,
+} from '../../golden/index.ts';
 import { generationId } from '../../protocol/image.ts';
 import { makeContext, type GlobalFlags } from '../context.ts';
 import { age, json, out, progress, size, table } from '../print.ts';
@@ -36,36 +43,30 @@ async function printHistory(name: string, flags: Flags): Promise<void> {
   const { state } = makeContext(flags);
   const { all } = await showImage(state, name);
   if (flags.json === true) return json({ image: name, generations: all.map(({ record }) => record) });
-  const known = new Set(all.map(({ record }) => record.generation));
-  const rows = [];
-  for (const { record, current } of all) {
-    const { generation, parent } = record;
-    const changes =
-      parent !== null && known.has(parent) ? await diffGenerations(state, name, parent, generation, never) : undefined;
-    rows.push([
-      `${current ? '*' : ' '} ${generation}`,
-      parent === null ? '-' : String(parent),
-      age(Date.parse(record.created), Date.now()),
-      record.strategy,
-      changes === undefined ? '-' : counts(changes),
-      record.by,
-      record.verified.join(', '),
-    ]);
-  }
+  const rows = all.map(({ record, current }) => [
+    `${current ? '*' : ' '} ${record.generation}`,
+    String(record.parent ?? '-'),
+    age(Date.parse(record.created), Date.now()),
+    record.strategy,
+    record.changes === undefined ? '-' : counts(record.changes),
+    record.by,
+    record.verified.join(', '),
+  ]);
   out(table([['  GEN', 'PARENT', 'AGE', 'STRATEGY', 'PACKAGES', 'BY', 'VERIFIED'], ...rows]));
 }
-
-const never = new AbortController().signal;
 
 async function printDiff(name: string, a: number | undefined, b: number | undefined, flags: Flags): Promise<void> {
   const { state } = makeContext(flags);
   const found = await diffGenerations(state, name, a, b, stopSignal());
   const { from, to, bytes, ...packages } = found;
-  if (flags.json === true) return json({ from: from.generation, to: to.generation, bytes, ...packages });
+  if (flags.json === true) {
+    const installed = { before: from.installed, after: to.installed };
+    return json({ from: from.generation, to: to.generation, bytes, installed, ...packages });
+  }
   const security = [...packages.added, ...packages.changed].filter((one) => one.security).length;
   out(
-    `${generationId(from)} -> ${generationId(to)}  ${counts(packages)}${security === 0 ? '' : ` (${security} security)`}  ` +
-      `${size(from.bytes)} -> ${size(to.bytes)} (${bytes < 0 ? '-' : '+'}${size(Math.abs(bytes))})`,
+    `${generationId(from)} -> ${generationId(to)}  ${counts(lengths(packages))}` +
+      `${security === 0 ? '' : ` (${security} security)`}  ${sizes(found)}`,
   );
   printPackages(packages);
 }
@@ -78,7 +79,9 @@ async function printDrift(name: string, flags: Flags & { readonly variant?: stri
   if (flags.json === true) json({ image: name, generation: generation.generation, differs, ...packages });
   else if (!differs) out(`${generationId(generation)} is what a fresh bootstrap gives`);
   else {
-    out(`${generationId(generation)} -> fresh  ${counts(packages)}  (+ only in a fresh one, - only in the image)`);
+    out(
+      `${generationId(generation)} -> fresh  ${counts(lengths(packages))}  (+ only in a fresh one, - only in the image)`,
+    );
     printPackages(packages);
   }
   return differs ? 1 : 0;
@@ -97,8 +100,18 @@ async function printVerdict(name: string, generation: number | undefined, flags:
   return damaged.length === 0 ? 0 : 1;
 }
 
-function counts({ added, removed, changed }: PackageDiff): string {
-  return `+${added.length} -${removed.length} ~${changed.length}`;
+function counts({ added, removed, changed }: Readonly<Record<'added' | 'removed' | 'changed', number>>): string {
+  return `+${added} -${removed} ~${changed}`;
+}
+
+function lengths({ added, removed, changed }: PackageDiff): Parameters<typeof counts>[0] {
+  return { added: added.length, removed: removed.length, changed: changed.length };
+}
+
+/** What the installed packages take, as they say: layers would weigh what is removed as more. */
+function sizes({ from, to, bytes }: GenerationDiff): string {
+  if (from.installed === undefined || to.installed === undefined || bytes === undefined) return 'sizes not known';
+  return `${size(from.installed)} -> ${size(to.installed)} (${bytes < 0 ? '-' : '+'}${size(Math.abs(bytes))})`;
 }
 
 function printPackages({ added, removed, changed }: PackageDiff): void {

@@ -1,11 +1,19 @@
 /** `goldbed image`: making, updating and showing images; image-look.ts and image-change.ts have the rest. */
 import { Command } from 'commander';
-import { createImage, listImages, showImage, type ImageSummary } from '../../golden/index.ts';
+import {
+  createImage,
+  listImages,
+  showImage,
+  type ImageDetails,
+  type ImageSummary,
+  type Remark,
+} from '../../golden/index.ts';
 import { messageOf } from '../../protocol/errors.ts';
 import { generationId } from '../../protocol/image.ts';
 import { listSchedules, type KnownSchedule } from '../../producer/schedules.ts';
 import { makeContext, openRedis, type Context, type GlobalFlags } from '../context.ts';
 import { hasRedis, leasesOf, type KnownLease } from '../leases.ts';
+import { waitingText, writerText } from '../lease-text.ts';
 import { age, ahead, json, out, progress, size, table } from '../print.ts';
 import { changeCommands } from './image-change.ts';
 import { flattenCommand } from './image-flatten.ts';
@@ -42,7 +50,7 @@ export function imageCommand(exit: (code: number) => void, update: Command): Com
       if (flags.json) json({ images });
       else
         out(
-          table([['IMAGE', 'GEN', 'AGE', 'SIZE', 'SESSIONS', 'WRITER', 'NEXT REFRESH', 'STATUS'], ...images.map(row)]),
+          table([['IMAGE', 'GEN', 'AGE', 'SIZE', 'SESSIONS', 'LEASE', 'NEXT REFRESH', 'STATUS'], ...images.map(row)]),
         );
     });
   const show = new Command('show')
@@ -101,16 +109,34 @@ async function describe({ state }: Context, name: string, flags: Flags): Promise
     size(record.layers.at(-1)?.bytes ?? 0),
     record.by,
     [
-      ...(quarantined === undefined ? [] : [`quarantined: ${quarantined.reason}`]),
-      ...(kept === undefined ? [] : [`kept: ${kept.reason}`]),
-      ...pins.map((pin) => pin.what),
-    ].join(', ') || '-',
+      ...(quarantined === undefined ? [] : [`quarantined by ${remarkText(quarantined)}`]),
+      ...(kept === undefined ? [] : [`kept by ${remarkText(kept)}`]),
+    ].join('; ') || '-',
+    String(pins.length),
     record.digest.slice(0, 19),
   ]);
-  out(table([['  GEN', 'AGE', 'STRATEGY', 'PACKAGES', 'LAYER', 'BY', 'IN USE BY', 'DIGEST'], ...rows]));
+  out(table([['  GEN', 'AGE', 'STRATEGY', 'PACKAGES', 'LAYER', 'BY', 'REMARKS', 'PINS', 'DIGEST'], ...rows]));
+  out(pinsTable(image));
   for (const { at, by, step, reason, folder } of image.failed) {
     out(`  failed ${age(Date.parse(at), Date.now())} ago, ${by}: ${step}: ${reason}\n    log and manifest: ${folder}`);
   }
+}
+
+/** Who keeps which generation from being removed, and since when. */
+function pinsTable({ all }: ImageDetails): string {
+  const rows = all.flatMap(({ record, pins }) =>
+    pins.map(({ what, by, process, since }) => [
+      `  ${record.generation}`,
+      what,
+      `${by ?? '?'} (process ${process.pid})`,
+      age(Date.parse(since), Date.now()),
+    ]),
+  );
+  return rows.length === 0 ? '  no session uses it' : table([['  GEN', 'IN USE BY', 'WHOSE', 'SINCE'], ...rows]);
+}
+
+function remarkText({ by, since, reason }: Remark): string {
+  return `${by}, ${age(Date.parse(since), Date.now())} ago: ${reason}`;
 }
 
 type Listed = ImageSummary & { readonly schedule?: KnownSchedule; readonly leases: readonly KnownLease[] };
@@ -141,18 +167,17 @@ function row(image: Listed): string[] {
     age(Date.now() - image.age * 1000, Date.now()),
     size(image.bytes),
     String(image.sessions),
-    writerOf(image),
+    leaseOf(image),
     image.schedule === undefined ? '-' : `${image.schedule.cron} (${ahead(image.schedule.next, Date.now())})`,
     statusOf(image),
   ];
 }
 
 /** Who writes it, and who waits to. */
-function writerOf({ writer, leases }: Listed): string {
-  const owners = leases.length === 0 && writer !== undefined ? [writer] : leases.map(({ owner }) => owner);
-  const waiting = leases.flatMap((lease) => lease.waiting.map(({ owner }) => owner));
-  const then = waiting.length === 0 ? '' : `, then ${waiting.join(', ')}`;
-  return `${owners.join(' and ') || '-'}${then}`;
+function leaseOf({ writer, leases }: Listed): string {
+  const holders = leases.length === 0 && writer !== undefined ? [writer] : leases; // one of this host needs no Redis
+  const waiting = waitingText(leases.flatMap((lease) => lease.waiting));
+  return `${holders.map(writerText).join(' and ') || '-'}${waiting === '' ? '' : `, then ${waiting}`}`;
 }
 
 function statusOf({ looked, head }: ImageSummary): string {

@@ -3,9 +3,11 @@ import { Command } from 'commander';
 import { userName } from '../../exec/user-name.ts';
 import { breakLocalLease, imageNames } from '../../golden/index.ts';
 import { breakLease } from '../../golden/lease.ts';
+import { leasedImages } from '../../redis/lease-view.ts';
 import { messageOf, UsageError } from '../../protocol/errors.ts';
 import type { RedisHandle } from '../../redis/connect.ts';
 import { makeContext, openRedis, type Context, type GlobalFlags } from '../context.ts';
+import { waitingText } from '../lease-text.ts';
 import { hasRedis, leasesOf } from '../leases.ts';
 import { age, json, out, progress, table } from '../print.ts';
 import { generationNumber } from './image-words.ts';
@@ -13,16 +15,20 @@ import { generationNumber } from './image-words.ts';
 type Flags = GlobalFlags & { readonly json?: boolean; readonly fence?: string };
 
 export function leaseCommand(): Command {
-  const ls = new Command('ls').description('list who writes images, and who waits to').option('--json', 'print JSON');
+  const ls = new Command('ls')
+    .description('list who writes images, on whatever host, and who waits to')
+    .option('--json', 'print JSON');
   ls.action(async () => {
     const flags = ls.optsWithGlobals<Flags>();
     const context = makeContext(flags);
-    const names = await imageNames(context.state);
-    const leases = await withRedis(context, (redis) => leasesOf(context, names, redis));
+    const own = await imageNames(context.state);
+    const leases = await withRedis(context, async (redis) => {
+      const names = new Set([...own, ...(redis === undefined ? [] : await leasedImages(redis))]);
+      return leasesOf(context, [...names].toSorted(), redis);
+    });
     if (flags.json === true) return json({ leases });
     const rows = leases.map(({ image, where, owner, fence, since, waiting }) => {
-      const others = waiting.map((one) => `${one.owner} (${age(one.since, Date.now())})`).join(', ');
-      return [image, where, owner, String(fence ?? '-'), age(since, Date.now()), others || '-'];
+      return [image, where, owner, String(fence ?? '-'), age(since, Date.now()), waitingText(waiting) || '-'];
     });
     out(table([['IMAGE', 'WHERE', 'OWNER', 'FENCE', 'AGE', 'WAITING'], ...rows]));
   });

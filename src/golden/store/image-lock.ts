@@ -5,6 +5,7 @@ import { flock } from '../../exec/flock.ts';
 import { discard } from '../../exec/trash.ts';
 import { generationFolder, layoutOf, type ImageLayout, type ImageStore } from '../layout.ts';
 import { headGeneration } from '../store.ts';
+import { requireWritable } from '../writable.ts';
 import { readClaim, writeClaim } from './claim.ts';
 
 /** Runs `action` while nobody else changes claim or head; first puts right what a killed process left half done. */
@@ -15,6 +16,7 @@ export async function withImageLock<T>(
   signal?: AbortSignal,
 ): Promise<T> {
   const layout = layoutOf(store, image);
+  await requireWritable(layout.root);
   await using _ = await inFolder(layout, () => flock(layout.lock, signal));
   await settle(store, layout);
   return await action(layout);
