@@ -1,6 +1,7 @@
 /** Waiting for a job; where no worker is running, this process is the worker for the occasion. */
 import { atLeast, usualSize, type Resources, type Size } from '../protocol/size.ts';
 import { waitFor, type RunDetails } from '../producer/runs.ts';
+import { whyWaiting } from '../producer/why.ts';
 import { liveWorkers } from '../producer/workers.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import type { Context } from './context.ts';
@@ -23,14 +24,14 @@ export async function waitWithWorker(
   signal: AbortSignal,
 ): Promise<Waited> {
   let own: RunningWorker | undefined;
-  const tellWait = waitTeller(runId);
+  const tellWait = waitTeller(redis, runId);
   // once the job has begun here, nobody else's is begun: the command ends with its own job
   const onBegin = (begun: string): void => {
     if (begun === runId) own?.stop('drain');
   };
   try {
     const run = await waitFor(redis, runId, signal, async (seen) => {
-      tellWait(seen);
+      await tellWait(seen);
       if (['completed', 'failed', 'cancelled'].includes(seen.state) || own !== undefined) return;
       if ((await liveWorkers(redis.client, redis.keys)).length > 0) return;
       progress('no worker is running: running the job here');
@@ -56,17 +57,25 @@ function roomFor({ settings: { sizes } }: Context, size: Size = usualSize): Reso
   return atLeast(sizes[size], sizes[usualSize]);
 }
 
-/** Milliseconds between two lines that tell why the job is held back. */
-const tellAgain = 30_000;
+/** Milliseconds between two lines that tell why the job is held back, and for which a job that waits is nothing to tell of. */
+const times = { again: 30_000, patience: 5_000 };
 
-function waitTeller(runId: string): (run: RunDetails) => void {
+function waitTeller(redis: RedisHandle, runId: string): (run: RunDetails) => Promise<void> {
   let told = { cause: '', at: 0 };
-  return (run) => {
-    const text = describeWait(run, Date.now());
-    const cause = run.waits?.run ?? run.parked;
+  let waiting: number | undefined;
+  return async (run) => {
+    const now = Date.now();
+    waiting = run.state === 'waiting' ? (waiting ?? now) : undefined;
+    let cause = run.waits?.run ?? run.parked;
+    let text = describeWait(run, now);
+    if (text === undefined && waiting !== undefined && now - waiting > times.patience) {
+      waiting = now;
+      [text] = await whyWaiting(redis, runId);
+      cause = text === undefined ? undefined : 'why'; // counts of jobs and slots change all the time
+    }
     if (text === undefined || cause === undefined) return;
-    if (told.cause === cause && Date.now() - told.at < tellAgain) return;
-    told = { cause, at: Date.now() };
-    progress(`${runId} ${text}`);
+    if (told.cause === cause && now - told.at < times.again) return;
+    told = { cause, at: now };
+    progress(`${runId} ${cause === 'why' ? 'waits: ' : ''}${text}`);
   };
 }

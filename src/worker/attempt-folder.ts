@@ -66,7 +66,10 @@ async function folderAt(folder: string, attempt: number, broken = new AbortContr
   const log = createWriteStream(path.join(folder, 'log'));
   await once(log, 'open');
   // from now on: a stream's error that nobody listens for is the end of the process
-  log.on('error', (error) => broken.abort(new HostError(`the log cannot be written: ${messageOf(error)}`)));
+  log.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'ERR_STREAM_WRITE_AFTER_END') return; // a last word of ours came too late: no harm
+    broken.abort(new HostError(`the log cannot be written: ${messageOf(error)}`));
+  });
   return {
     attempt,
     path: folder,

@@ -47,9 +47,9 @@ export async function runClient(client: ClientRun, signal: AbortSignal): Promise
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on('data', (chunk: Buffer) => {
       lines(chunk);
-      if (client.log.write(chunk)) return;
+      if (client.log.destroyed || client.log.write(chunk)) return;
       stream.pause();
-      client.log.once('drain', () => stream.resume());
+      onceWritable(client.log, () => stream.resume());
     });
   }
   try {
@@ -57,6 +57,15 @@ export async function runClient(client: ClientRun, signal: AbortSignal): Promise
   } finally {
     killGroup(child, 'SIGKILL'); // what the client left in its process group
   }
+}
+
+/** Or never again: what the client says then is read and dropped, else its end would not be seen. */
+function onceWritable(log: WriteStream, then: () => void): void {
+  const done = (): void => {
+    log.off('drain', done).off('close', done);
+    then();
+  };
+  log.on('drain', done).on('close', done);
 }
 
 function lineReader(each: (line: string) => void): (chunk: Buffer) => void {

@@ -1,5 +1,5 @@
 /** Whole jobs by the command line: real sbuild, real autopkgtest, a real image, and what is left when they are killed. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -7,7 +7,7 @@ import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { overlayBackend } from '../../src/backends/overlay/index.ts';
 import { stateAt } from '../../src/config/state.ts';
-import { Goldbed, goldbedWithImage, testImage } from './fixtures/goldbed.ts';
+import { Goldbed, goldbedWithImage, program, testImage } from './fixtures/goldbed.ts';
 import { logSays, sessions, leftovers } from './fixtures/left-behind.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { writeToy } from './fixtures/toy-package.ts';
@@ -112,12 +112,33 @@ describeWith('overlay', unavailable, 'jobs', () => {
     }
   });
 
-  test('no free disk is an infrastructure failure that says so', async () => {
+  test('no free disk: the job waits, and is told why; nothing is spent on it', async () => {
     const tree = await writeToy(folder, 'toy-nodisk');
     const poor = new Goldbed(goldbed.state, { GOLDBED_MIN_FREE_DISK: '999999999' });
-    const ran = await poor.run('build', tree, '--image', testImage, '--wait');
-    expect(ran.code).toBe(76);
-    expect(ran.stderr).toMatch(/no free disk: \d+ MB left in .*, 999999999 MB are needed/);
+    const child = spawn(program, ['build', tree, '--image', testImage, '--wait'], { env: poor.env });
+    let said = '';
+    for await (const chunk of child.stderr) {
+      said += String(chunk);
+      if (/no free disk/.test(said)) child.kill('SIGINT');
+    }
+    expect(said).toMatch(/waits: .* holds back: this host: no free disk: \d+ MB left in .*, 999999999 MB are needed/);
+    const [runId = ''] = said.split(' ');
+    expect(json((await goldbed.run('show', runId, '--json')).stdout)).toMatchObject({ state: 'waiting' });
+    const done = await goldbed.run('build', tree, '--image', testImage, '--json', '--wait');
+    expect(json(done.stdout)).toMatchObject({ id: runId, outcome: { attempt: 1, result: { status: 'successful' } } });
+  });
+
+  test('build dependencies that cannot be installed are dep-wait; so are those of a test', async () => {
+    const tree = await writeToy(folder, 'toy-depwait', { depends: 'no-such-package-anywhere' });
+    const built = await goldbed.run('build', tree, '--image', testImage, '--json', '--wait');
+    const { outcome, id } = json(built.stdout);
+    expect(outcome.result).toEqual({ kind: 'build', exitCode: built.code, status: 'dep-wait' });
+    expect(built.code).toBeGreaterThan(0);
+    expect((await goldbed.run('show', id)).stdout).toContain('dep-wait');
+    const toy = { test: 'true', testDepends: 'no-such-package-anywhere' };
+    const tests = await writeToy(folder, 'toy-testdepwait', toy);
+    const tested = await goldbed.run('test', tests, '--image', testImage, '--json', '--wait');
+    expect(json(tested.stdout).outcome.result).toEqual({ kind: 'test', exitCode: 12, status: 'dep-wait' });
   });
 
   test('kill -9 of the worker in the middle of a build: the next one cleans up and runs it to its end', async () => {

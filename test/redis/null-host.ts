@@ -8,7 +8,7 @@ import { startInProcess } from '../../src/protocol/adt-virt/pair.ts';
 import type { Host } from '../../src/worker/host.ts';
 
 /** Opens the session that it is given and closes it, as sbuild would; then does what the test wants, in Perl. */
-const client = (body: string): string => `#!/usr/bin/perl
+export const nullClient = (body: string): string => `#!/usr/bin/perl
 use strict;
 use warnings;
 use IO::Socket::UNIX;
@@ -37,7 +37,7 @@ export async function nullHost(
   const folder = path.join(state.root, name);
   await mkdir(folder, { recursive: true });
   const program = path.join(folder, 'client');
-  await writeFile(program, client(body), { mode: 0o755 });
+  await writeFile(program, nullClient(body), { mode: 0o755 });
   return {
     name,
     state,
