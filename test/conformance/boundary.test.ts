@@ -20,6 +20,10 @@ import { connectRedis, type RedisHandle } from '../../src/redis/connect.ts';
 import { successful } from '../redis/null-host.ts';
 import { nullContext, nullUnavailable } from './fixtures/null-context.ts';
 import { describeWith } from './fixtures/requirements.ts';
+import { sizesOf } from '../../src/config/sizes.ts';
+import { times } from '../../src/protocol/size.ts';
+
+const roomFor = (slots: number) => times(sizesOf().m, slots);
 
 const never = new AbortController().signal;
 const password = 'hush-4711';
@@ -72,7 +76,7 @@ describeWith('null', nullUnavailable, 'a worker’s border', () => {
   };
 
   async function start(context: Context): Promise<void> {
-    worker = await startWorker(context, { slots: 2, log: (line) => void lines.push(line) });
+    worker = await startWorker(context, { capacity: roomFor(2), log: (line) => void lines.push(line) });
   }
 
   const request = (more: Partial<JobRequest> = {}): JobRequest =>
@@ -129,7 +133,7 @@ describeWith('null', nullUnavailable, 'a worker’s border', () => {
 
   test('a configuration that names a backend that there is not is one clear line', async () => {
     const context = await contextOf({ backends: ['overlay', 'podman'] });
-    await expect(startWorker(context, { slots: 1, log: () => {} })).rejects.toThrow(
+    await expect(startWorker(context, { capacity: roomFor(1), log: () => {} })).rejects.toThrow(
       'worker.backends: expected overlay, docker, schroot, qemu, external; found "podman"',
     );
     worker = undefined;

@@ -14,6 +14,10 @@ import { connectRedis } from '../../src/redis/connect.ts';
 import { acquireEmbedded } from '../../src/redis/embedded.ts';
 import { nullContext, nullUnavailable } from './fixtures/null-context.ts';
 import { describeWith } from './fixtures/requirements.ts';
+import { sizesOf } from '../../src/config/sizes.ts';
+import { times } from '../../src/protocol/size.ts';
+
+const roomFor = (slots: number) => times(sizesOf().m, slots);
 
 const never = new AbortController().signal;
 
@@ -38,7 +42,7 @@ describeWith('null', isRoot() ? nullUnavailable : 'mounting takes root', 'a full
     const lines: string[] = [];
     const workers: RunningWorker[] = [];
     try {
-      workers.push(await startWorker(small, { slots: 1, log: (line) => void lines.push(line) }));
+      workers.push(await startWorker(small, { capacity: roomFor(1), log: (line) => void lines.push(line) }));
       const { runId } = await enqueue(redis, build('big'), 'amd64');
       const looked = new AbortController();
       const failed = waitFor(redis, runId, looked.signal, ({ state }) => {
@@ -46,7 +50,7 @@ describeWith('null', isRoot() ? nullUnavailable : 'mounting takes root', 'a full
       });
       await expect(failed).rejects.toThrow('it failed there');
       expect(lines.join('\n')).toMatch(new RegExp(`${runId}: retry: the log cannot be written: ENOSPC`));
-      workers.push(await startWorker(large, { slots: 1, log: () => {} }));
+      workers.push(await startWorker(large, { capacity: roomFor(1), log: () => {} }));
       expect(await waitFor(redis, runId, never)).toMatchObject({ state: 'completed', outcome: { host: 'large' } });
       workers.pop()?.stop('drain');
       await rm(path.join(small.state.jobs, runId), { recursive: true });
