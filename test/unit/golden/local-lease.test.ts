@@ -97,7 +97,7 @@ test(
     }
     const lost = said();
     child.kill('SIGCONT');
-    expect(await lost).toBe('LeaseLost golden-changed');
+    expect(await lost).toBe('ImageLeaseLost golden-changed');
     await once(child, 'exit');
     expect(lease.signal.aborted).toBe(false);
     expect(await localWriters(state, 'sid')).toMatchObject({ holder: { owner: 'next' } });
