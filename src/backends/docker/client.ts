@@ -35,7 +35,8 @@ export async function daemonUnavailable(settings: DockerSettings): Promise<strin
 
 /** A worker asks before each claim: a client of the library takes many times as long to make as this takes altogether. */
 async function ping(socketPath: string): Promise<void> {
-  const asked = request({ socketPath, path: '/_ping', agent: false }).end();
+  const signal = AbortSignal.timeout(answerLimit);
+  const asked = request({ socketPath, path: '/_ping', agent: false, signal }).end();
   const [answer] = (await once(asked, 'response')) as [IncomingMessage];
   answer.resume();
   if (answer.statusCode !== 200) throw new Error(`it answers a ping with ${answer.statusCode}`);
