@@ -84,7 +84,7 @@ describeWith('overlay', unavailable, 'golden images', () => {
     expect(created.sources.some((each) => each.includes(` ${suite} `))).toBe(true);
     expect(lines.some((line) => line.startsWith('I: '))).toBe(true);
     const manifest = await readFile(path.join(layoutOf(state, 'base').generations, '1/manifest.tsv'), 'utf8');
-    expect(manifest).toMatch(/^hello\t\S+\t\w+$/m);
+    expect(manifest).toMatch(/^hello\t\S+\t\w+\t\d+$/m);
     expect(created.packages).toBe(manifest.trim().split('\n').length);
     expect((await verifyGeneration(state, 'base', 1, never)).damaged).toEqual([]);
   });
@@ -213,7 +213,7 @@ describeWith('overlay', unavailable, 'golden images', () => {
     const testbed = await golden({ leases });
     await expect(golden()).rejects.toMatchObject({
       word: 'golden-locked',
-      message: 'test is writing base; waited 0 s',
+      message: expect.toSatisfy(matching(/^test \(process \d+\) is writing base; waited 0 s$/)),
     });
     await sh(testbed, 'touch /lost');
     lost.abort(new ImageLeaseLost('not renewed'));
