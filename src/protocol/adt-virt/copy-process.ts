@@ -71,7 +71,10 @@ async function endOf(
   child.stderr?.on('data', (chunk: Buffer) => {
     if (said.length < maxSaid) said += chunk.toString();
   });
-  const kill = (): void => killGroup(child, 'SIGKILL');
+  const kill = (): void => {
+    killGroup(child, 'SIGKILL');
+    child.stderr?.destroy(); // a process in a container has it, too, and goes on: nobody waits for that
+  };
   limit.addEventListener('abort', kill, { once: true });
   const code = await new Promise<number>((resolve) => {
     child.once('error', (error) => {
