@@ -109,7 +109,7 @@ describeWith('overlay', unavailable, 'cancelling all of', () => {
       expect(json((await goldbed.run('ps', '--label', label, '--json')).stdout).jobs).toHaveLength(ids.length);
       const { images } = json((await goldbed.run('image', 'ls', '--json')).stdout);
       const stuck = images.find(({ name }: { name: string }) => name === stuckImage);
-      expect(stuck).toMatchObject({ lease: { owner: expect.any(String), waiting: [] } });
+      expect(stuck).toMatchObject({ leases: [{ owner: expect.any(String), waiting: [] }] });
       const began = performance.now();
       for (const args of ways[way]?.(label) ?? []) {
         const cancelled = await goldbed.run('cancel', ...args, '--reason', 'enough of it');

@@ -7,7 +7,9 @@ import { access, chmod, mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'n
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { isRoot } from '../../exec/as-root.ts';
+import { isReadOnly } from '../../exec/durable.ts';
 import { check } from '../../exec/run.ts';
+import { UnavailableError } from '../../protocol/errors.ts';
 
 /** Devices that a testbed has, with their numbers (Documentation/admin-guide/devices.txt). */
 const nodes = { null: [1, 3], zero: [1, 5], full: [1, 7], random: [1, 8], urandom: [1, 9], tty: [5, 0] } as const;
@@ -25,7 +27,11 @@ export async function ensureSkeleton(sessions: string): Promise<string> {
   try {
     await mkdir(sessions, { recursive: true, mode: 0o755 });
   } catch (error) {
-    await access(path.dirname(sessions), constants.W_OK); // says EROFS where a recursive mkdir says ENOENT
+    const state = path.dirname(sessions); // a recursive mkdir says ENOENT where there is no writing
+    const reason: unknown = await access(state, constants.W_OK).catch((refused: unknown) => refused);
+    if (reason !== undefined && isReadOnly(reason)) {
+      throw new UnavailableError(`${state} is on a read-only file system: sessions need room there`, { cause: error });
+    }
     throw error;
   }
   const draft = await mkdtemp(path.join(sessions, '.draft-'));

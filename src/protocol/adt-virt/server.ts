@@ -6,7 +6,7 @@
  * the capability list is stable, the end of input closes the testbed, copies keep modes and merge.
  */
 import type { Readable, Writable } from 'node:stream';
-import { messageOf } from '../errors.ts';
+import { messageOf, UnavailableError } from '../errors.ts';
 import { GoldenRefusal, type TestbedSource } from '../testbed.ts';
 import { unlessAborted } from '../../exec/patience.ts';
 import { ProtocolError } from './protocol-error.ts';
@@ -101,6 +101,10 @@ function report(error: unknown, log: (line: string) => void): number {
   if (error instanceof ProtocolError || error instanceof LineTooLong) {
     log(`goldbed-virt: failure: ${error.message}`);
     return 12;
+  }
+  if (error instanceof UnavailableError) {
+    log(`goldbed-virt: ${error.message}`);
+    return 16;
   }
   log(`goldbed-virt: unexpected error: ${messageOf(error)}`);
   return 16;
