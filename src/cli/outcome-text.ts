@@ -24,7 +24,8 @@ function verdict({ result }: Outcome): string {
   if (result.status === 'failed') return `failed, generation ${result.before} stays: ${result.reason ?? 'see the log'}`;
   if (result.status === 'unchanged') return `unchanged, generation ${result.before} is up to date`;
   const { added, removed, changed } = result.packages;
-  return `published ${result.before} -> ${result.after} (+${added} -${removed} ~${changed})`;
+  const digest = result.digest === undefined ? '' : ` ${result.digest.slice(0, 19)}`;
+  return `published ${result.before} -> ${result.after}${digest} (+${added} -${removed} ~${changed})`;
 }
 
 function filesText({ artifacts, more }: Outcome, output: string | undefined): string {

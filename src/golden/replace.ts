@@ -24,7 +24,8 @@ export async function updateByReplacing(
   try {
     const record = await replaceImage(image, tools, signal);
     const packages = packageChanges(old, await readManifest(layout, record.generation));
-    return { kind: 'update-golden', exitCode: 0, status: 'published', before, after: record.generation, packages };
+    const { generation: after, digest } = record;
+    return { kind: 'update-golden', exitCode: 0, status: 'published', before, after, digest, packages };
   } catch (error) {
     if (signal.aborted || !(error instanceof GoldenRefusal) || error.word !== 'commit-failed') throw error;
     const packages = { added: 0, removed: 0, changed: 0 };

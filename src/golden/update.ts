@@ -66,16 +66,17 @@ export async function updateImage(request: UpdateRequest, signal: AbortSignal): 
     await session.close().catch(() => {}); // the first error is the one to tell
     throw error;
   }
-  const after = ending.status === 'published' ? await currentNumber(request) : before;
+  const published = ending.status === 'published' ? await readHead(store, image) : undefined;
   const attempt = { ...request, base: before };
   const complain = (line: string): void => request.log(`${line}\n`);
   if (ending.status === 'unchanged') await noteEnding(attempt, ending, complain);
   if (ending.status === 'failed') await noteEnding(attempt, { ...ending, log: said.join('') }, complain);
   const { status, packages } = ending;
+  const made = published === undefined ? { after: before } : { after: published.generation, digest: published.digest };
   const failure = ending.status === 'failed' ? { reason: `${ending.step}: ${ending.reason}` } : {};
   const exitCode = status === 'failed' ? 1 : 0;
   return {
-    result: { kind: 'update-golden', exitCode, status, before, after, packages, ...failure },
+    result: { kind: 'update-golden', exitCode, status, before, ...made, packages, ...failure },
     steps: times.steps,
   };
 }

@@ -32,6 +32,8 @@ const updateSchema = z.strictObject({
   /** Generation numbers before and after; equal unless published. */
   before: z.number().int(),
   after: z.number().int(),
+  /** Of the generation that was published. */
+  digest: z.string().optional(),
   packages: z.strictObject({ added: z.number(), removed: z.number(), changed: z.number() }),
   /** Why it failed, one line. */
   reason: z.string().optional(),

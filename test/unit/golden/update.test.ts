@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import { GoldenRefusal, type Argv } from '../../../src/protocol/testbed.ts';
 import { outcomeSchema } from '../../../src/protocol/outcome.ts';
 import { listImages } from '../../../src/golden/show.ts';
+import { readHead } from '../../../src/golden/store.ts';
 import { updateImage, type GoldenSession, type UpdateRequest } from '../../../src/golden/update.ts';
 import { joinSteps, updateSteps } from '../../../src/golden/update-steps.ts';
 import { never, publishFiles, temporaryState, type TemporaryState } from './fixtures/images.ts';
@@ -63,6 +64,7 @@ test('an upgrade that changes packages is published, with what changed and how l
     status: 'published',
     before: 1,
     after: 2,
+    digest: (await readHead(state, 'sid')).digest,
     packages: { added: 1, removed: 0, changed: 1 },
   });
   expect(outcomeSchema.shape.result.parse(updated.result)).toEqual(updated.result);
