@@ -1,9 +1,10 @@
 /**
  * What apt says when an archive's mirror cannot be asked, or has not got what its own lists promise. That says nothing about
- * the package: what came of it (no such source, dependencies that cannot be installed) is no verdict.
+ * the package: what came of it (no such source, dependencies that cannot be installed) is no verdict. (sbuild's own "Failed
+ * to fetch source files" names no address: it also ends the search for a package that there is not.)
  */
 const complaints =
-  /^(Err:\d+ |[EW]: Failed to fetch |[EW]: Some index files failed to download|[EW]: Unable to fetch some archives)/;
+  /^(Err:\d+ |[EW]: Failed to fetch \S+:|[EW]: Some index files failed to download|[EW]: Unable to fetch some archives)/;
 
 export class MirrorWatch {
   /** The first complaint. */

@@ -60,7 +60,7 @@ describe('a mirror', () => {
     const said = ['E: Unable to find a source package for nope', "E: Can not find version '9' of package 'hello'"];
     for (const line of said) {
       const mirror = new MirrorWatch();
-      mirror.see(line);
+      for (const each of [line, 'E: Failed to fetch source files']) mirror.see(each); // the second is sbuild's
       expect([mirror.trouble, isUnknownSource(`Reading package lists...\n${line}\n`)]).toEqual([undefined, true]);
     }
     expect(isUnknownSource(complaint)).toBe(false);
