@@ -105,7 +105,8 @@ async function importImage(
     let said = '';
     tar.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()));
     if (tar.stdout === null) throw new TypeError('no pipe');
-    const query = { fromSrc: '-', repo: repository, tag, changes: ['LABEL goldbed.image=1'] };
+    // with the tag in it, not beside it: that is all that podman heeds
+    const query = { fromSrc: '-', repo: `${repository}:${tag}`, changes: ['LABEL goldbed.image=1'] };
     const sending = docker.importImage(tar.stdout, query).then((answer) => readAnswer(docker, answer));
     const [code] = await Promise.all([ended(tar, { signal }), sending]);
     if (code !== 0) {
