@@ -74,22 +74,28 @@ describeWith('unshare', noUser, 'what is exported', () => {
   });
 });
 
-/** The least that an image can be made of: a shell, and what dpkg says is installed. */
+/** The least that an image can be made of: a shell, dpkg, and what that says is installed. No apt. */
 async function tinyDebian(): Promise<SmallRoot> {
-  const root = await smallRoot();
+  const root = await smallRoot(['/usr/bin/dpkg', '/usr/bin/dpkg-query', '/usr/bin/test']);
   const at = (name: string): string => path.join(root.folder, name);
   await cp('/bin/true', at('bin/true'));
-  await mkdir(at('var/lib/dpkg'), { recursive: true });
+  for (const folder of ['info', 'updates']) await mkdir(at(`var/lib/dpkg/${folder}`), { recursive: true });
+  await mkdir(at('usr/share/dpkg'), { recursive: true });
+  for (const name of ['cputable', 'ostable', 'tupletable'])
+    await cp(`/usr/share/dpkg/${name}`, at(`usr/share/dpkg/${name}`));
   await mkdir(at('usr/lib'), { recursive: true });
   const status = {
     Package: 'dpkg',
     Status: 'install ok installed',
     Architecture: 'amd64',
     Version: '1.2',
+    Maintainer: 'm',
     Description: 'd',
   };
   const fields = Object.entries(status).map(([name, value]) => `${name}: ${value}\n`);
   await writeFile(at('var/lib/dpkg/status'), fields.join(''));
+  await writeFile(at('var/lib/dpkg/info/dpkg.list'), '/.\n');
+  await writeFile(at('var/lib/dpkg/info/dpkg.md5sums'), '');
   await writeFile(at('usr/lib/os-release'), 'VERSION_CODENAME=tiny\n');
   await writeFile(at('mine'), 'mine\n');
   await chown(at('mine'), 5, 60);
@@ -114,7 +120,7 @@ describeWith('overlay', notRoot ?? noOverlay, 'importing', () => {
         strategy: 'import',
         packages: 1,
         recipe: { suite: 'tiny', arch: 'amd64' },
-        verified: ['fresh session'],
+        verified: ['dpkg --audit', 'apt-get check: not run (no apt in it)', 'fresh session'],
       },
     });
     const env = { GOLDBED_NODE: process.execPath, GOLDBED_STATE: goldbed.state };

@@ -1,11 +1,11 @@
 /** The docker backend on podman's Docker-compatible socket: the same tables, and nothing left in podman. */
 import Docker from 'dockerode';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Goldbed, goldbedWithImage, smallImage, virtProgram } from './fixtures/goldbed.ts';
-import { podmanUnavailable, startPodmanService, type PodmanService } from './fixtures/podman-service.ts';
-import { describeWith } from './fixtures/requirements.ts';
-import { describeGoldenServer } from './vectors/describe-golden-server.ts';
-import { describeVirtServer, type ServerUnderTest } from './vectors/describe-virt-server.ts';
+import { type Goldbed, goldbedWithImage, smallImage, virtProgram } from '../conformance/fixtures/goldbed.ts';
+import { podmanUnavailable, startPodmanService, type PodmanService } from '../conformance/fixtures/podman-service.ts';
+import { describeWith } from '../conformance/fixtures/requirements.ts';
+import { describeGoldenServer } from '../conformance/vectors/describe-golden-server.ts';
+import { describeVirtServer, type ServerUnderTest } from '../conformance/vectors/describe-virt-server.ts';
 
 describeWith('podman', podmanUnavailable(), 'docker, on podman', () => {
   let podman: PodmanService;
