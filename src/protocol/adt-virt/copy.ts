@@ -7,9 +7,11 @@
  * stay behind. Nothing is written through a symbolic link at the end of the client's path; the folders before it are the
  * client's own business.
  */
-import { constants } from 'node:fs';
+import { constants, readFileSync } from 'node:fs';
 import { lstat, mkdir, open, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
+import { packageFile } from '../../exec/package-file.ts';
+import { syscallNumbers } from '../../exec/syscalls.ts';
 import { messageOf } from '../errors.ts';
 import { execute, pipeline, type CopyOptions, type CopyReply } from './copy-process.ts';
 import { landIn } from './move-tree.ts';
@@ -31,7 +33,7 @@ export function copyDown(source: string, target: string, options: CopyOptions): 
     }
     await using input = await openFile(source, constants.O_RDONLY);
     const mode = ((await input.stat()).mode & 0o7777).toString(8);
-    const receive = ['/bin/sh', '-c', '/bin/cat >"$1" && exec /bin/chmod "$2" "$1"', 'sh', target, mode];
+    const receive = withPerl('/bin/cat >"$1" && exec /bin/chmod "$2" "$1"', 'down', target, mode);
     return (await execute([...auxverb, ...receive], input.fd, 'ignore', options)).reply;
   });
 }
@@ -58,7 +60,7 @@ async function copyTreeUp(source: string, target: string, options: CopyOptions):
 
 async function copyFileUp(source: string, target: string, options: CopyOptions): Promise<CopyReply> {
   // the content travels on standard output, the mode on standard error
-  const send = ['/bin/sh', '-c', '/usr/bin/stat -Lc "mode %a" -- "$1" >&2 && exec /bin/cat -- "$1"', 'sh', source];
+  const send = withPerl('/usr/bin/stat -Lc "mode %a" -- "$1" >&2 && exec /bin/cat -- "$1"', 'up', source);
   const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
   await using output = await openFile(target, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW);
   const { reply, said } = await execute([...options.auxverb, ...send], 'ignore', output.fd, options);
@@ -66,6 +68,20 @@ async function copyFileUp(source: string, target: string, options: CopyOptions):
   if (reply === 'ok' && mode !== undefined) await output.chmod(Number.parseInt(mode, 8) & 0o777);
   return reply;
 }
+
+/**
+ * One file, within the testbed: libexec/copy-file where there is a perl, as in every Debian; else `without`, a shell script.
+ * Fixed texts both, and the words are their arguments.
+ */
+function withPerl(without: string, way: 'down' | 'up', ...words: readonly string[]): string[] {
+  program ??= readFileSync(packageFile('libexec/copy-file'), 'utf8');
+  const sendfile = syscallNumbers()?.sendfile ?? -1; // no such call: the bytes pass through perl
+  const perl = ['/usr/bin/perl', '-f', '-e', program, String(sendfile), way, ...words];
+  const script = `if test -x "$3"; then shift 2; exec "$@"; fi; ${without}`;
+  return ['/bin/sh', '-c', script, 'sh', words[0] ?? '', words[1] ?? '', ...perl];
+}
+
+let program: string | undefined;
 
 /** Never waits, as opening a FIFO would, without any time limit; takes no folder for a file. */
 async function openFile(file: string, flags: number): Promise<FileHandle> {
