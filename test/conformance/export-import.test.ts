@@ -79,7 +79,7 @@ async function tinyDebian(): Promise<SmallRoot> {
   const root = await smallRoot(['/usr/bin/dpkg', '/usr/bin/dpkg-query', '/usr/bin/test']);
   const at = (name: string): string => path.join(root.folder, name);
   await cp('/bin/true', at('bin/true'));
-  for (const folder of ['info', 'updates']) await mkdir(at(`var/lib/dpkg/${folder}`), { recursive: true });
+  for (const table of ['info', 'updates']) await mkdir(at(`var/lib/dpkg/${table}`), { recursive: true });
   await mkdir(at('usr/share/dpkg'), { recursive: true });
   for (const name of ['cputable', 'ostable', 'tupletable'])
     await cp(`/usr/share/dpkg/${name}`, at(`usr/share/dpkg/${name}`));
