@@ -5,7 +5,7 @@
  *
  * Wherever that is not sure to give the whole of it, the answer is no, and all layers are imported as one (image.ts):
  * another driver or other user ids than ours (storage.ts), an upper directory that we do not see, and layers that hold what
- * the daemon leaves out (./layer-attributes.ts).
+ * the daemon leaves out (layer-content.ts).
  */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -15,7 +15,7 @@ import { check } from '../../exec/run.ts';
 import type { Change } from '../backend.ts';
 import { statusOf } from './client.ts';
 import { command, referenceOf, repository, settings } from './daemon-image.ts';
-import { hasOnlyKnownAttributes } from './layer-attributes.ts';
+import { isCarriedOver } from './layer-content.ts';
 import { takesLayers, type DaemonInfo } from './storage.ts';
 
 /** Layers of an image at the most, before a whole one is imported again: the daemon allows 125, and opens them all. */
@@ -38,7 +38,7 @@ export async function addLayer(
   signal: AbortSignal,
 ): Promise<boolean> {
   if (!isRoot() || !takesLayers((await docker.info()) as DaemonInfo)) return false;
-  if (!(await hasRoom(docker, base)) || !(await hasOnlyKnownAttributes(layer, signal))) return false;
+  if (!(await hasRoom(docker, base)) || !(await isCarriedOver(layer, signal))) return false;
   await removeHelper(docker, folder);
   const container = await docker.createContainer({ name: helperName(folder), Image: referenceOf(base), Cmd: command });
   try {
