@@ -12,11 +12,18 @@ import type { Content } from '../../src/backends/backend.ts';
 import { dockerBackend } from '../../src/backends/docker/index.ts';
 import { inMergedTree } from '../../src/backends/layers/merged.ts';
 import { stateAt, type State } from '../../src/config/state.ts';
+import { flattenCurrent } from '../../src/golden/index.ts';
+import { layoutOf } from '../../src/golden/layout.ts';
+import { contentOf } from '../../src/golden/stack.ts';
+import { readHead } from '../../src/golden/store.ts';
+import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { emptyTrash } from '../../src/exec/trash.ts';
 import { check } from '../../src/exec/run.ts';
 import { baseRoot, testCache } from './fixtures/base-image.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
+import { Goldbed, virtProgram } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
+import { Wire } from './vectors/describe-virt-server.ts';
 
 /** One for each open: they listen to it for as long as it lives. */
 const never = (): AbortSignal => new AbortController().signal;
@@ -63,18 +70,19 @@ describeWith('docker', dockerUnavailable(), 'layers of the daemon', () => {
     client = new Docker({ socketPath: daemon.socket });
     root = await baseRoot();
     state = stateAt(await mkdtemp(path.join(testCache(), 'layers-')));
-    await mkdir(state.images);
+    await mkdir(trees());
     lowest = { layers: [root], digest: newDigest() };
     expect(await opened(lowest)).toEqual(await treeOf([root]));
   });
   afterAll(async () => {
     await emptyTrash(state.trash, { wait: true });
-    await rm(state.images, { recursive: true, force: true });
+    for (const made of [trees(), state.images]) await rm(made, { recursive: true, force: true });
     await backend().reap(); // their layers are gone: so are the images
     await rm(state.root, { recursive: true, force: true });
     await daemon?.[Symbol.asyncDispose]();
   });
   const backend = () => dockerBackend(state, { socket: daemon.socket, network: 'host' });
+  const trees = () => path.join(state.root, 'trees');
   const imagesFolder = () => path.join(state.backends, 'docker');
   const imageOf = (digest: string) => client.getImage(`goldbed-2:${tagOf(digest)}`);
   const layersOf = async (digest: string): Promise<readonly string[]> =>
@@ -88,7 +96,7 @@ describeWith('docker', dockerUnavailable(), 'layers of the daemon', () => {
 
   /** An upper layer on these, made by a shell script. */
   async function layerOn(lower: readonly string[], script: string, options = ''): Promise<string> {
-    const folder = await mkdtemp(path.join(state.images, 'layer-'));
+    const folder = await mkdtemp(path.join(trees(), 'layer-'));
     for (const name of ['upper', 'work', 'merged']) await mkdir(path.join(folder, name));
     const mount = `mount -t overlay -o "lowerdir=$1,upperdir=upper,workdir=work${options}" overlay merged && cd merged`;
     const argv = ['unshare', '--mount', '--', 'sh', '-ec', `${mount}; ${script}`, 'sh', lower.toReversed().join(':')];
@@ -98,7 +106,7 @@ describeWith('docker', dockerUnavailable(), 'layers of the daemon', () => {
 
   async function treeOf(layers: readonly string[]): Promise<string[]> {
     const [empty = '', mountPoint = ''] = await Promise.all(
-      ['empty-', 'at-'].map((name) => mkdtemp(path.join(state.images, name))),
+      ['empty-', 'at-'].map((name) => mkdtemp(path.join(trees(), name))),
     );
     // with an empty one below: a mount in any case, which hides the marks
     const argv = inMergedTree({ layers: [empty, ...layers] }, mountPoint, look, []);
@@ -272,5 +280,40 @@ describeWith('docker', dockerUnavailable(), 'layers of the daemon', () => {
     const next = { layers, digest: newDigest(), change: { base: lowest.digest, layer: upper } };
     expect(await opened(next)).toEqual(await treeOf(layers));
     expect(await layersOf(next.digest)).toHaveLength(2);
+  });
+
+  test('generations of a real image: written through docker or overlay, flattened or not, each adds its own layer', async () => {
+    const env = { GOLDBED_DOCKER_SOCKET: daemon.socket, GOLDBED_DOCKER_NETWORK: 'host' };
+    const goldbed = new Goldbed(state.root, env);
+    const made = await goldbed.run('image', 'import', 'layered', root);
+    expect(made.code, made.stderr).toBe(0);
+    /** A session by the command line; its server removes what it made in the daemon. */
+    const session = async (backendName: string, verb: string, script: string): Promise<void> => {
+      const server = { argv: [virtProgram, backendName, 'layered'], env: { ...env, GOLDBED_STATE: state.root } };
+      const wire = new Wire({ ...server, env: { ...server.env, GOLDBED_NODE: process.execPath }, revert: true });
+      expect(await wire.ask(verb)).toMatch(/^ok /);
+      const auxverb = decodeArgv((await wire.ask('print-execute-command')).slice(3));
+      await check([...auxverb, '/bin/sh', '-ec', script]);
+      if (verb === 'open-golden') expect(await wire.ask('commit-golden')).toBe('ok');
+      expect(await wire.quit()).toBe(0);
+    };
+    const seen: number[] = [];
+    const lookAtHead = async (): Promise<void> => {
+      await session('docker', 'open', 'true');
+      const head = await readHead(state, 'layered');
+      const { layers } = contentOf(layoutOf(state, 'layered'), head);
+      expect(await treeOfImage(head.digest)).toEqual(await treeOf(layers));
+      seen.push((await layersOf(head.digest)).length, layers.length);
+    };
+    await lookAtHead();
+    await session('docker', 'open-golden', 'rm /usr/bin/wc; rm -r /usr/share/doc; echo 2 >/root/two');
+    await lookAtHead();
+    await flattenCurrent(state, 'layered', { from: 2 }, never());
+    await lookAtHead();
+    await session('overlay', 'open-golden', 'echo 3 >/usr/bin/wc; mkdir /usr/share/doc; chmod 600 /root/two');
+    await session('docker', 'open-golden', 'rm /root/two; mkdir /root/two'); // the daemon has not seen what overlay made
+    await lookAtHead();
+    expect(seen).toEqual([1, 1, 2, 2, 2, 1, 4, 3]);
+    expect([await tags(), await helpers()]).toEqual([[], 0]);
   });
 });
