@@ -16,7 +16,10 @@ const shownSchema = z.object({
   }),
 });
 
-/** @param open opens the current generation once, and says how many milliseconds that took */
+/**
+ * So many writes in a row, none of which is flattened aside, pass each depth once: the one after the deepest is whole again.
+ * @param open opens the current generation once, and says how many milliseconds that took
+ */
 export async function measureDepths(
   place: Place,
   rounds: number,
@@ -29,13 +32,17 @@ export async function measureDepths(
   };
   const keep = (generation: number | undefined) =>
     image('pin', imageName, String(generation), '--reason', 'bench').catch(() => {});
-  await image('flatten', imageName);
+  await place.settle(); // nothing is flattened while generations are counted
   for (let i = 0; i < maxLayers; i += 1) {
     await keep((await known())[0]?.record.generation);
     await runInSession(place, 'open-golden', `echo ${i} >/root/depth-${i}`, '/dev/null');
   }
   const all = await known();
-  const wanted = [1, flattenFrom, maxLayers].flatMap((depth) => all.find((one) => one.depth === depth) ?? []);
+  const wanted = [1, flattenFrom, maxLayers].map((depth) => {
+    const found = all.find((one) => one.depth === depth);
+    if (found === undefined) throw new Error(`no generation stands on ${depth} layers`);
+    return found;
+  });
   const depths: Record<string, number[]> = {};
   for (let round = 0; round < rounds * opens; round += 1) {
     for (const { record, depth } of inTurn(wanted, round)) {

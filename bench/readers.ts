@@ -12,13 +12,13 @@ import { measureDepths } from './depths.ts';
 import type { Place } from './place.ts';
 import { inTurn, type ReadersResults } from './results.ts';
 import { names } from './servers.ts';
-import { goldbedProgram, markOlder, sbuildProgram, type Program } from './update.ts';
+import { goldbedProgram, sbuildProgram, type Program } from './update.ts';
 
 /** Sessions one after the other while nothing else happens. */
 const quietSessions = 8;
 
-/** The same work for apt and dpkg as an update with upgrades. */
-const controlLoad = `${markOlder}
+/** The same work for apt and dpkg as an update with upgrades, where packages are marked older already. */
+const controlLoad = `set -e
 export DEBIAN_FRONTEND=noninteractive
 apt-get -o pkgCacheFile::Generate=false update
 apt-get -o APT::Install-Recommends=false -uy --auto-remove dist-upgrade
@@ -53,7 +53,7 @@ export async function measureReaders(place: Place, base: BaseImage, rounds: numb
   for (let round = 0; round < rounds; round += 1) {
     for (const side of inTurn(sides, round)) {
       place.say(`readers: round ${round + 1} of ${rounds}: ${side.name}`);
-      await side.update.markOlder();
+      for (const { update } of sides) await update.markOlder(); // ours for the control load, whoever's turn it is
       await place.settle();
       const visitFor = async (when: string): Promise<boolean> => {
         const { open, build, sound } = await visit(place, side.server);
@@ -87,6 +87,7 @@ export async function measureReaders(place: Place, base: BaseImage, rounds: numb
 async function visitWhile(running: Promise<unknown>, one: () => Promise<unknown>): Promise<void> {
   let over = false;
   const ended = running.finally(() => (over = true));
+  ended.catch(() => {}); // thrown below, when the visitor has left
   while (!over) await one();
   await ended;
 }

@@ -20,7 +20,7 @@ const packages = [
 const wanted = 20;
 
 /** Marks as many as are wanted, each only if apt agrees that nothing broke. Prints how many. */
-export const markOlder = `
+const markOlder = `
 set -eu
 status=/var/lib/dpkg/status
 marked=0
