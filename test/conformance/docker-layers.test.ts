@@ -219,12 +219,15 @@ describeWith('docker', dockerUnavailable(), 'layers of the daemon', () => {
     );
     await Promise.all(sessions.map((session) => session[Symbol.asyncDispose]()));
     expect(await layersOf(next.digest)).toHaveLength(2);
+    const unnamed = async (): Promise<number> =>
+      (await client.listImages({ filters: { dangling: ['true'], label: ['goldbed.image=1'] } })).length;
+    const before = await unnamed();
     const sessionId = newId();
     const candidate = await backend().open({ layers: [root, upper], change }, { sessionId }, never());
     expect((await check([...candidate.auxverb, '/bin/cat', '/root/one'])).stdout).toBe('text\n');
     expect(await tags()).toEqual([`goldbed-2:candidate-${sessionId}`]);
     await candidate[Symbol.asyncDispose]();
-    expect([await tags(), await helpers()]).toEqual([[], 0]);
+    expect([await tags(), await helpers(), await unnamed()]).toEqual([[], 0, before]);
   });
 
   test('layers that were flattened meanwhile: the image stays, and is there for as long as the new ones are', async () => {

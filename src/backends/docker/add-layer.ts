@@ -14,7 +14,7 @@ import { isRoot } from '../../exec/as-root.ts';
 import { check } from '../../exec/run.ts';
 import type { Change } from '../backend.ts';
 import { statusOf } from './client.ts';
-import { command, referenceOf, repository, settings } from './daemon-image.ts';
+import { command, referenceOf, repository, settings, tagOf } from './daemon-image.ts';
 import { isCarriedOver } from './layer-content.ts';
 import { takesLayers, type DaemonInfo } from './storage.ts';
 
@@ -23,24 +23,23 @@ const maxLayers = 16;
 
 /**
  * Call it under a lock: there is one container for each folder.
- * @param base tag of the image to stand on
- * @param tag of the new one
+ * @param tag of the new image
  * @param folder of the images: names the container, so that it is found if we are killed
  * @returns false when the image must be made in another way; nothing was made then
  * @throws the daemon's errors; CommandFailed when the copying fails, as on a full disk
  */
 export async function addLayer(
   docker: Docker,
-  base: string,
-  { layer }: Change,
+  { base, layer }: Change,
   tag: string,
   folder: string,
   signal: AbortSignal,
 ): Promise<boolean> {
+  const below = referenceOf(tagOf(base));
   if (!isRoot() || !takesLayers((await docker.info()) as DaemonInfo)) return false;
-  if (!(await hasRoom(docker, base)) || !(await isCarriedOver(layer, signal))) return false;
+  if (!(await hasRoom(docker, below)) || !(await isCarriedOver(layer, signal))) return false;
   await removeHelper(docker, folder);
-  const container = await docker.createContainer({ name: helperName(folder), Image: referenceOf(base), Cmd: command });
+  const container = await docker.createContainer({ name: helperName(folder), Image: below, Cmd: command });
   try {
     const { UpperDir: upper } = (await container.inspect()).GraphDriver.Data as { UpperDir?: string };
     if (upper === undefined || !existsSync(upper)) return false;
@@ -63,9 +62,9 @@ export async function removeHelper(docker: Docker, folder: string): Promise<void
   await forget(docker.getContainer(helperName(folder)));
 }
 
-async function hasRoom(docker: Docker, base: string): Promise<boolean> {
+async function hasRoom(docker: Docker, reference: string): Promise<boolean> {
   try {
-    const { RootFS } = await docker.getImage(referenceOf(base)).inspect();
+    const { RootFS } = await docker.getImage(reference).inspect();
     return (RootFS?.Layers?.length ?? maxLayers) < maxLayers;
   } catch (error) {
     if (statusOf(error) === 404) return false;

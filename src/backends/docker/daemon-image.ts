@@ -11,6 +11,11 @@ export const command = ['/bin/sh'];
 /** What an image is made with, as a Dockerfile says it. */
 export const settings = ['LABEL goldbed.image=1', `CMD ${JSON.stringify(command)}`];
 
+/** Of the image of a published generation. @param digest `sha256:...` */
+export function tagOf(digest: string): string {
+  return digest.replace(/^sha256:/, '');
+}
+
 export function referenceOf(tag: string): string {
   return `${repository}:${tag}`;
 }

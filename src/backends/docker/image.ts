@@ -12,7 +12,7 @@ import { readText, writeWhole } from '../../exec/durable.ts';
 import { flock } from '../../exec/flock.ts';
 import type { Content } from '../backend.ts';
 import { addLayer, removeHelper } from './add-layer.ts';
-import { exists, referenceOf, removeImage } from './daemon-image.ts';
+import { exists, referenceOf, removeImage, tagOf } from './daemon-image.ts';
 import { importImage, mountPrefix } from './import-image.ts';
 
 /** An image to make containers of. Dispose removes one that belongs to no published generation. */
@@ -56,9 +56,7 @@ async function makeImage(
   signal: AbortSignal,
 ): Promise<void> {
   const { change } = content;
-  if (change !== undefined) {
-    if (await addLayer(docker, tagOf(change.base), change, tag, folder, signal)) return;
-  }
+  if (change !== undefined && (await addLayer(docker, change, tag, folder, signal))) return;
   await importImage(docker, content, folder, tag, signal);
 }
 
@@ -73,7 +71,7 @@ export async function removeUnused(docker: Docker, folder: string): Promise<void
   await removeHelper(docker, folder);
   for (const name of await readdir(folder)) {
     const file = path.join(folder, name);
-    if (name.startsWith(mountPrefix)) await rmdir(file);
+    if (name.startsWith(mountPrefix)) await rmdir(file).catch(() => {}); // one that is not empty is not ours
     if (!name.endsWith(noteSuffix) || (await layersIn(file)).every((layer) => existsSync(layer))) continue;
     await removeNoted(docker, folder, name.slice(0, -noteSuffix.length));
   }
@@ -93,7 +91,6 @@ async function layersIn(note: string): Promise<string[]> {
   }
 }
 
-const tagOf = (digest: string): string => digest.replace(/^sha256:/, '');
 const lockOf = (folder: string): string => path.join(folder, 'import.lock');
 
 const noteSuffix = '.layers.json';
