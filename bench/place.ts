@@ -53,7 +53,7 @@ export async function makePlace(folder: string, signal: AbortSignal): Promise<Pl
       SBUILD_CONFIG: sbuildConfig,
     },
     folder: at,
-    settle: () => settle(disk, path.join(state, 'trash'), signal),
+    settle: () => settle(disk, state, signal),
     say: (text) => void process.stderr.write(`bench: ${text}\n`),
   };
 }
@@ -89,11 +89,11 @@ async function coverHostFolders(at: (name: string) => string, definitions: strin
   }
 }
 
-/** Waits until goldbed's background removal is done and the disk has nothing left to write. */
-async function settle(disk: string, trash: string, signal: AbortSignal): Promise<void> {
-  const script =
-    'n=0; while [ -n "$(ls -A "$1" 2>/dev/null)" ] && [ $n -lt 300 ]; do sleep 0.1; n=$((n+1)); done; sync -f "$2"';
-  await check(['/bin/sh', '-c', script, 'sh', trash, disk], { signal });
+/** Waits until goldbed's removing and flattening in the background is done and the disk has nothing left to write. */
+async function settle(disk: string, state: string, signal: AbortSignal): Promise<void> {
+  const busy = 'pgrep -f -- "--state $1 image flatten" >/dev/null || [ -n "$(ls -A "$1/trash" 2>/dev/null)" ]';
+  const script = `n=0; while { ${busy}; } && [ $n -lt 600 ]; do sleep 0.1; n=$((n+1)); done; sync -f "$2"`;
+  await check(['/bin/sh', '-c', script, 'sh', state, disk], { signal });
 }
 
 function exists(file: string): boolean {

@@ -1,11 +1,14 @@
 /**
- * Section "readers": sessions that are opened while an update runs, and what they see; beside sbuild-update, whose readers
- * share the directory that it changes. And what a deep stack of layers costs a reader.
+ * Section "readers": sessions that are opened, and compile something, while an update runs, and what they see; beside
+ * sbuild-update, whose readers share the directory that it changes. And what a deep stack of layers costs a reader.
+ *
+ * Two cores are shared with the update, so readers are slower meanwhile whatever it does to them. What is lost by that alone
+ * is measured with a control load: the same upgrade in a session that nobody else has to do with, and that is thrown away.
  */
-import * as z from 'zod';
 import { Session, startChildServer } from '../src/protocol/adt-virt/index.ts';
-import { check, run } from '../src/exec/run.ts';
-import { goldbed, goldbedServer, imageName, runInSession, type BaseImage } from './base-image.ts';
+import { run } from '../src/exec/run.ts';
+import { goldbedServer, imageName, runInSession, type BaseImage } from './base-image.ts';
+import { measureDepths } from './depths.ts';
 import type { Place } from './place.ts';
 import { inTurn, type ReadersResults } from './results.ts';
 import { names } from './servers.ts';
@@ -14,8 +17,18 @@ import { goldbedProgram, sbuildProgram, type Program } from './update.ts';
 /** Sessions one after the other while nothing else happens. */
 const quietSessions = 8;
 
-/** Opens of each depth in a round. */
-const depthOpens = 6;
+/** The same work for apt and dpkg as an update with upgrades, where packages are marked older already. */
+const controlLoad = `set -e
+export DEBIAN_FRONTEND=noninteractive
+apt-get -o pkgCacheFile::Generate=false update
+apt-get -o APT::Install-Recommends=false -uy --auto-remove dist-upgrade
+apt-get clean
+`;
+
+/** What a build does, in small. */
+const compile = `cd /tmp && for i in 1 2 3 4 5; do
+  printf '#include <stdio.h>\nint main(void) { return printf("%d", '$i') < 0; }\n' >small$i.c && cc -O2 -o small$i small$i.c
+done`;
 
 interface Side {
   readonly name: string;
@@ -40,38 +53,55 @@ export async function measureReaders(place: Place, base: BaseImage, rounds: numb
   for (let round = 0; round < rounds; round += 1) {
     for (const side of inTurn(sides, round)) {
       place.say(`readers: round ${round + 1} of ${rounds}: ${side.name}`);
-      await side.update.markOlder();
+      for (const { update } of sides) await update.markOlder(); // ours for the control load, whoever's turn it is
       await place.settle();
-      for (let i = 0; i < quietSessions; i += 1) {
-        note(results.programs, side.name, 'quiet', (await visit(place, side.server)).open);
-      }
+      const visitFor = async (when: string): Promise<boolean> => {
+        const { open, build, sound } = await visit(place, side.server);
+        note(results.programs, side.name, when, open);
+        note(results.programs, side.name, `build ${when}`, build);
+        return sound;
+      };
+      for (let i = 0; i < quietSessions; i += 1) await visitFor('quiet');
+      await visitWhile(runInSession(place, 'open', controlLoad, '/dev/null'), () => visitFor('control'));
+      await place.settle();
       const updating = side.update.update('upgrades').then(
         () => undefined,
         (error: unknown) => error as Error, // whoever reads from it may be what disturbs it: that is a result, too
       );
-      let over = false;
-      void updating.then(() => (over = true));
       let [seen, broken] = [0, 0];
-      while (!over) {
-        const visitor = await visit(place, side.server);
+      await visitWhile(updating, async () => {
+        const sound = await visitFor('during');
         seen += 1;
-        if (!visitor.sound) broken += 1;
-        note(results.programs, side.name, 'during', visitor.open);
-      }
+        if (!sound) broken += 1;
+      });
       note(results.programs, side.name, 'seen', seen);
       note(results.programs, side.name, 'broken', broken);
       if ((await updating) !== undefined) note(results.programs, side.name, 'failed updates', 1);
     }
   }
-  results.depths = await measureDepths(place, rounds);
+  results.depths = await measureDepths(place, rounds, async () => (await visit(place, goldbedServer('overlay'))).open);
   return results;
 }
 
-/** One session: how long until its first command has run, and whether apt finds it sound. */
-async function visit(
-  place: Place,
-  server: readonly string[],
-): Promise<{ readonly open: number; readonly sound: boolean }> {
+/** One visitor after the other, for as long as something runs; the last may see its end. */
+async function visitWhile(running: Promise<unknown>, one: () => Promise<unknown>): Promise<void> {
+  let over = false;
+  const ended = running.finally(() => (over = true));
+  ended.catch(() => {}); // thrown below, when the visitor has left
+  while (!over) await one();
+  await ended;
+}
+
+interface Visit {
+  /** Milliseconds until its first command has run. */
+  readonly open: number;
+  /** Milliseconds that a little compiling takes. */
+  readonly build: number;
+  /** apt finds the packages to be in order. */
+  readonly sound: boolean;
+}
+
+async function visit(place: Place, server: readonly string[]): Promise<Visit> {
   const channel = await startChildServer(server, { log: () => {}, env: place.env });
   await using session = await Session.start(channel, { backend: server[0] ?? '' });
   await session.capabilities();
@@ -80,43 +110,10 @@ async function visit(
   const auxverb = await session.executeCommand();
   await run([...auxverb, '/bin/true'], { signal: place.signal });
   const open = performance.now() - begun;
+  await run([...auxverb, '/bin/sh', '-c', compile], { signal: place.signal });
+  const build = performance.now() - begun - open;
   const { code } = await run([...auxverb, '/usr/bin/apt-get', 'check'], { signal: place.signal });
   await session.close();
   await session.quit();
-  return { open, sound: code === 0 };
-}
-
-const shownSchema = z.object({
-  image: z.object({
-    all: z.array(z.object({ record: z.object({ generation: z.number(), layers: z.array(z.unknown()) }) })),
-  }),
-});
-
-/** Opens of the shallowest and of the deepest generation that there is, in turn. */
-async function measureDepths(place: Place, rounds: number): Promise<Record<string, number[]>> {
-  const image = (...args: string[]) => check([goldbed, 'image', ...args], { env: place.env, signal: place.signal });
-  const depths: Record<string, number[]> = {};
-  const known = async () => {
-    const { stdout } = await image('show', imageName, '--json');
-    return shownSchema.parse(JSON.parse(stdout)).image.all.map(({ record }) => ({
-      generation: record.generation,
-      depth: record.layers.length,
-    }));
-  };
-  for (const { generation } of await known()) await image('pin', imageName, String(generation), '--reason', 'bench');
-  for (let i = 0; i < 8; i += 1) {
-    await runInSession(place, 'open-golden', `echo ${i} >/root/depth-${i}`, '/dev/null');
-    const [newest] = await known();
-    await image('pin', imageName, String(newest?.generation), '--reason', 'bench');
-  }
-  const all = (await known()).toSorted((a, b) => a.depth - b.depth);
-  const ends = [all[0], all.at(-1)].filter((one) => one !== undefined);
-  for (let round = 0; round < rounds * depthOpens; round += 1) {
-    for (const { generation, depth } of inTurn(ends, round)) {
-      await image('rollback', imageName, String(generation)).catch(() => {}); // it is current already
-      const { open } = await visit(place, goldbedServer('overlay'));
-      (depths[`${depth} ${depth === 1 ? 'layer' : 'layers'}`] ??= []).push(open);
-    }
-  }
-  return depths;
+  return { open, build, sound: code === 0 };
 }

@@ -5,6 +5,7 @@ import { stepPrefix, type Results, type SectionContext } from './results.ts';
 import { table, verdict } from './table.ts';
 import { names, twins } from './servers.ts';
 import { twinTargets } from './targets.ts';
+import { updateTargets } from './update-targets.ts';
 import { figure, median, ratio, spread } from './statistics.ts';
 
 type Row = Readonly<Record<string, readonly number[]>>;
@@ -103,7 +104,10 @@ function wireTargets(ours: Row, schroot: Row | undefined): string[] {
 }
 
 function twinTable(servers: Readonly<Record<string, Row>>): string[] {
-  const rows = twinTargets(servers);
+  return targetTable(twinTargets(servers));
+}
+
+function targetTable(rows: readonly (readonly string[])[]): string[] {
   return rows.length === 0 ? [] : [...table(rows), ''];
 }
 
@@ -138,8 +142,9 @@ function updateSection({ upgraded, programs, context }: NonNullable<Results['upd
     'Upgrades are made reproducible: before each of these runs, the same installed packages are marked as one version older',
     'in dpkg’s status on both sides, so that apt fetches, unpacks and configures the archive’s own. Then comes a run with',
     'nothing to do. Both sides keep their package lists from one run to the next. goldbed also verifies the result in a',
-    'fresh session, computes its digest and writes it to disk before it publishes; now and then it merges its layers.',
+    'fresh session, computes its digest and writes it to disk before it publishes.',
     '',
+    ...targetTable(updateTargets(sorted(programs), counts)),
     ...stepLines(programs, 'upgrades '),
     ...stepLines(programs, 'nothing '),
     ...contextLines(context),
@@ -175,6 +180,7 @@ function comparison(programs: Readonly<Record<string, Row>>, quantity: string): 
   return ours === undefined || theirs === undefined ? undefined : median(ours) / median(theirs);
 }
 
+/** Ours first. */
 function sorted(programs: Readonly<Record<string, Row>>): [string, Row][] {
   const isOurs = (name: string): number => (name.startsWith('goldbed') ? 0 : 1);
   return Object.entries(programs).toSorted(([a], [b]) => isOurs(a) - isOurs(b));

@@ -8,6 +8,15 @@ export interface Content {
   readonly layers: readonly string[];
   /** Of a published generation, `sha256:...`: what a backend derives from it, and may keep, is named after this. */
   readonly digest?: string;
+  /** Where it is another content and one layer more: for those that keep what they have derived from the other one. */
+  readonly change?: Change;
+}
+
+export interface Change {
+  /** Digest of the other content. */
+  readonly base: string;
+  /** Absolute directory: an overlayfs upper layer on that. */
+  readonly layer: string;
 }
 
 export interface OpenOptions {

@@ -11,7 +11,7 @@ import { versionIn } from './manifest.ts';
 import { refOf, type GenerationRecord } from './record.ts';
 import { untilCommandsEnd } from './running-commands.ts';
 import type { ImageSourceOptions } from './source.ts';
-import { foldersOf } from './stack.ts';
+import { contentOf, foldersOf } from './stack.ts';
 import { readHead, unknownImage } from './store.ts';
 import { directoryStore } from './store/directory-store.ts';
 import { together } from './together.ts';
@@ -32,7 +32,8 @@ export async function openGoldenTestbed(options: ImageSourceOptions, signal: Abo
     const candidate = held.add(await beginWrite(store, image, { fence: lease.fence, by: who.by }, signal));
     const { base } = candidate;
     if (base === undefined) throw await unknownImage(store, image);
-    const content = { layers: foldersOf(layoutOf(store, image), candidate.below), digest: base.digest };
+    const layout = layoutOf(store, image);
+    const content = { ...contentOf(layout, base), layers: foldersOf(layout, candidate.below) };
     const kept = { sessionId, keepChangesIn: candidate.layerDirectory };
     const testbed = held.add(await backend.open(content, kept, AbortSignal.any([signal, lease.signal])));
     options.onOpened?.(refOf(base));
@@ -102,7 +103,8 @@ async function verifyAndPublish(write: GoldenWrite, signal: AbortSignal): Promis
   await testbed.capture(signal);
   await testbed[Symbol.asyncDispose](); // its session id is free for the check's testbed now
   const layers = [...content.layers, candidate.layerDirectory];
-  verified.push(...(await freshSession(options.backend, { layers }, options, signal)), ...(options.notRun?.() ?? []));
+  const next = { layers, change: { base: base.digest, layer: candidate.layerDirectory } };
+  verified.push(...(await freshSession(options.backend, next, options, signal)), ...(options.notRun?.() ?? []));
   const tools = ['apt', 'dpkg'].flatMap((name) => {
     const version = versionIn(manifest, name);
     return version === undefined ? [] : [[name, version] as const];

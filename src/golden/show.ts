@@ -8,7 +8,7 @@ import { readLooked, type Looked } from './looked.ts';
 import { livePins, type Pin } from './pins.ts';
 import type { GenerationRecord } from './record.ts';
 import { readRemarks, type Remark } from './remarks.ts';
-import { readFlat } from './stack.ts';
+import { readFlat, stackOf } from './stack.ts';
 import { generationNumbers, imageNames, readGeneration, readHead } from './store.ts';
 import { fencesAtWork } from './work-folder.ts';
 
@@ -44,6 +44,8 @@ export interface ImageDetails extends ImageSummary {
 export interface GenerationDetails {
   readonly record: GenerationRecord;
   readonly current: boolean;
+  /** Layers that a session which opens it now stands on: fewer than it was published with, once it has been flattened. */
+  readonly depth: number;
   readonly pins: readonly Pin[];
   /** Somebody keeps it. */
   readonly kept?: Remark;
@@ -67,6 +69,7 @@ export async function showImage(store: ImageStore, image: string): Promise<Image
     return {
       record,
       current: record.generation === summary.head.generation,
+      depth: stackOf(layout, record).length,
       pins: pins.filter((pin) => pin.generation === record.generation),
       ...(kept === undefined ? {} : { kept }),
       ...(quarantined === undefined ? {} : { quarantined }),

@@ -11,10 +11,10 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import * as z from 'zod';
-import type { Content } from '../backends/backend.ts';
+import type { Change, Content } from '../backends/backend.ts';
 import { isMissing } from '../exec/durable.ts';
 import { flatFolder, generationFolder, type ImageLayout } from './layout.ts';
-import { digestOfLayers, type GenerationRecord, type Layer } from './record.ts';
+import { digestOfLayers, recordSchema, type GenerationRecord, type Layer } from './record.ts';
 
 export const flatSchema = z.object({
   v: z.literal(1),
@@ -41,7 +41,16 @@ export function stackOf(layout: ImageLayout, { layers }: Pick<GenerationRecord, 
 
 /** What a backend opens. */
 export function contentOf(layout: ImageLayout, record: GenerationRecord): Content {
-  return { layers: foldersOf(layout, stackOf(layout, record)), digest: record.digest };
+  const change = changeOf(layout, record);
+  const whole = { layers: foldersOf(layout, stackOf(layout, record)), digest: record.digest };
+  return change === undefined ? whole : { ...whole, change };
+}
+
+/** Its own layer stands on its parent, as long as that is there to say what it was. */
+function changeOf(layout: ImageLayout, { generation, layers, parent }: GenerationRecord): Change | undefined {
+  if (parent === null || layers.length === 1) return undefined; // whole by itself
+  const base = readDigest(layout, parent);
+  return base === undefined ? undefined : { base, layer: path.join(generationFolder(layout, generation), 'layer') };
 }
 
 export function foldersOf(layout: ImageLayout, layers: readonly Layer[]): string[] {
@@ -58,5 +67,16 @@ export function readFlat(layout: ImageLayout, generation: number): Flat | undefi
   } catch (error) {
     if (isMissing(error)) return undefined;
     throw new Error(`${file} is damaged, or was written by another version of goldbed`, { cause: error });
+  }
+}
+
+/** Undefined where there is no such generation. Synchronous, as every open asks. */
+function readDigest(layout: ImageLayout, generation: number): string | undefined {
+  try {
+    const text = readFileSync(path.join(generationFolder(layout, generation), 'record.json'), 'utf8');
+    return recordSchema.parse(JSON.parse(text)).digest;
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
   }
 }
