@@ -5,6 +5,7 @@ import type { RedisKeys } from '../protocol/routing.ts';
 import { within } from '../exec/patience.ts';
 import { redisTime } from '../redis/time.ts';
 import { fleetTimes } from './fleet-times.ts';
+import type { Heartbeats, Renewals } from './renewals.ts';
 
 export interface Announced extends AsyncDisposable {
   /** Says it again now. */
@@ -13,12 +14,16 @@ export interface Announced extends AsyncDisposable {
   passOn(): void;
 }
 
-/** @param describe asked anew at each beat @param times milliseconds between beats, and for which one counts */
+/**
+ * @param describe asked anew at each beat @param times milliseconds between beats, and for which one counts @param renewals
+ * tells it when this thread is busy
+ */
 export async function announce(
   redis: Redis,
   keys: RedisKeys,
   describe: () => Presence | Promise<Presence>,
   times: { readonly beat: number; readonly alive: number } = fleetTimes(),
+  renewals?: Pick<Renewals, 'keepAlive'>,
 ): Promise<Announced> {
   const first = await describe();
   const member = `${first.host}/${first.incarnation}`;
@@ -29,8 +34,11 @@ export async function announce(
       .zadd(keys.workers, until, member)
       .hset(keys.workerDetails, member, JSON.stringify({ ...current, counts: times.alive }))
       .exec();
+    heart?.beaten();
   };
+  let heart: Heartbeats | undefined;
   await beat(first);
+  heart = renewals?.keepAlive({ member, beat: times.beat, alive: times.alive });
   let last = first;
   let describing: Promise<void> | undefined;
   const describeAgain = async (): Promise<void> => {
@@ -50,6 +58,7 @@ export async function announce(
     passOn: () => void (ours = false),
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
+      heart?.[Symbol.dispose]();
       if (ours) await redis.multi().zrem(keys.workers, member).hdel(keys.workerDetails, member).exec();
     },
   };
