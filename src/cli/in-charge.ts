@@ -88,7 +88,9 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
   await applySchedules(context, redis, log);
   using tidying = tidyDaily(context.state, context.settings.jobs.keep * 1000, log);
   void tidying;
-  await using presence = await persist(redis, () => announce(redis.client, redis.keys, parts.describe, times, renewals));
+  await using presence = await persist(redis, () =>
+    announce(redis.client, redis.keys, parts.describe, times, renewals),
+  );
   await using _ = coordinate({ redis, incarnation, claims, log, times });
   using gate = freshnessGate(context, { redis, claims, nudges, host: host.name });
   await using metered = await serveMetrics(parts, () => gate.waiting);

@@ -5,7 +5,7 @@ import type { RedisKeys } from '../protocol/routing.ts';
 import { within } from '../exec/patience.ts';
 import { redisTime } from '../redis/time.ts';
 import { fleetTimes } from './fleet-times.ts';
-import type { Heartbeats, Renewals } from './renewals.ts';
+import type { Renewals } from './renewals.ts';
 
 export interface Announced extends AsyncDisposable {
   /** Says it again now. */
@@ -34,11 +34,9 @@ export async function announce(
       .zadd(keys.workers, until, member)
       .hset(keys.workerDetails, member, JSON.stringify({ ...current, counts: times.alive }))
       .exec();
-    heart?.beaten();
   };
-  let heart: Heartbeats | undefined;
   await beat(first);
-  heart = renewals?.keepAlive({ member, beat: times.beat, alive: times.alive });
+  const heart = renewals?.keepAlive({ member, beat: times.beat, alive: times.alive });
   let last = first;
   let describing: Promise<void> | undefined;
   const describeAgain = async (): Promise<void> => {
@@ -49,6 +47,7 @@ export async function announce(
     describing ??= describeAgain().finally(() => (describing = undefined));
     await within(describing, times.beat / 4, () => new Error('late')).catch(() => {});
     await beat(last);
+    heart?.beaten();
   };
   // a missed beat is not an error: the next one, or the end of the worker, tells
   const timer = setInterval(() => void again().catch(() => {}), times.beat);

@@ -18,10 +18,11 @@ let renewing: Renewing;
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'hrtime'] });
-  answer = vi.fn(() => Promise.resolve(1));
-  zadd = vi.fn(() => Promise.resolve(0));
+  answer = vi.fn<() => Promise<number>>(() => Promise.resolve(1));
+  zadd = vi.fn<() => Promise<number>>(() => Promise.resolve(0));
   const client = { eval: answer, zadd, time: () => Promise.resolve([1, 0]) };
-  connect = vi.fn(() => Promise.resolve({ client, keys: redisKeys('t') } as unknown as RedisHandle));
+  const redis = { client, keys: redisKeys('t') } as unknown as RedisHandle;
+  connect = vi.fn<() => Promise<RedisHandle>>(() => Promise.resolve(redis));
   [lost, renewed] = [[], new SharedArrayBuffer(8)];
   renewing = new Renewing({ connect, lost: (token) => void lost.push(token), patience: 600_000 });
 });
@@ -61,7 +62,7 @@ test('says once what is lost, and nothing of what was let go', async () => {
 });
 
 test('an answer that comes when the claim was let go says nothing', async () => {
-  let reply = (_: number): void => {};
+  let reply: (each: number) => void = () => {};
   answer.mockReturnValue(new Promise((resolve) => (reply = resolve)));
   hold();
   await pass(30_000);
@@ -78,7 +79,7 @@ test('while Redis is away or refuses, nothing is lost, and one question waits', 
   expect(connect).toHaveBeenCalledTimes(3);
   answer.mockRejectedValueOnce(new Error('MISCONF'));
   await pass(30_000);
-  let reply = (_: number): void => {};
+  let reply: (each: number) => void = () => {};
   answer.mockReturnValueOnce(new Promise((resolve) => (reply = resolve)));
   const asked = answer.mock.calls.length;
   await pass(2 * 3_600_000);
