@@ -5,6 +5,7 @@ import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
 import type { RoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge } from '../redis/nudges.ts';
+import { setDue } from '../redis/due.ts';
 import { insist } from '../redis/persist.ts';
 import { announceWork } from '../redis/ready.ts';
 import { spend, type RetriedClass, type Spent } from './budgets.ts';
@@ -82,6 +83,10 @@ export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRet
     await strike();
     await tell().catch(() => {}); // what nobody hears can be found by looking
   };
+  const putOff = (delay: number | undefined) => async (): Promise<void> => {
+    if (delay !== undefined) await setDue(redis, key, runId, delay);
+    await ended();
+  };
   const record = (outcome: Outcome): Promise<void> => token.entry.end({ runId, attempt, outcome });
   return {
     runId,
@@ -102,12 +107,15 @@ export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRet
       await settle(() => job.moveToCompleted(outcome, token.text, false));
     },
     fail: (error, { retry }) =>
-      settle(async () => {
-        if (retry) onRetry();
-        // whatever whoever put it there has set: BullMQ's own count of attempts is not ours
-        if (retry) job.opts = { ...job.opts, attempts: Infinity, backoff: { type: 'fixed', delay: retryDelay } };
-        await job.moveToFailed(retry ? error : unrecoverable(error), token.text, false);
-      }),
+      settle(
+        async () => {
+          if (retry) onRetry();
+          // whatever whoever put it there has set: BullMQ's own count of attempts is not ours
+          if (retry) job.opts = { ...job.opts, attempts: Infinity, backoff: { type: 'fixed', delay: retryDelay } };
+          await job.moveToFailed(retry ? error : unrecoverable(error), token.text, false);
+        },
+        putOff(retry ? retryDelay : undefined),
+      ),
     giveBack: () =>
       settle(
         () => job.moveToWait(token.text),
@@ -116,7 +124,7 @@ export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRet
     leave: (delay) =>
       settle(
         () => job.moveToDelayed(Date.now() + delay, token.text),
-        async () => {}, // the coordinator tells when the time has come
+        () => setDue(redis, key, runId, delay), // the coordinator tells when the time has come
       ),
     drop: () =>
       settle(
