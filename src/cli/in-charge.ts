@@ -11,6 +11,7 @@ import type { RedisHandle } from '../redis/connect.ts';
 import type { Nudges } from '../redis/nudges.ts';
 import { durabilityWarning } from '../redis/durability.ts';
 import { persist } from '../redis/persist.ts';
+import { redisTime } from '../redis/time.ts';
 import type { Breaker } from '../worker/breaker.ts';
 import { claimUntilPassed, type Rest } from '../worker/claim-until-passed.ts';
 import { Claims } from '../worker/claims.ts';
@@ -86,7 +87,7 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
   await clearAway();
   await giveUp(inheritance.left.map(({ name }) => name));
   await applySchedules(context, redis, log);
-  using tidying = tidyDaily(context.state, context.settings.jobs.keep * 1000, log);
+  using tidying = tidyDaily(context.state, context.settings.jobs.keep * 1000, () => redisTime(redis.client), log);
   void tidying;
   await using presence = await persist(redis, () =>
     announce(redis.client, redis.keys, parts.describe, times, renewals),

@@ -6,6 +6,7 @@ import type { RoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge } from '../redis/nudges.ts';
 import { setDue } from '../redis/due.ts';
+import { keepWhenEnded, noteEnded } from '../redis/ended.ts';
 import { insist } from '../redis/persist.ts';
 import { announceWork } from '../redis/ready.ts';
 import { spend, type RetriedClass, type Spent } from './budgets.ts';
@@ -69,7 +70,10 @@ export interface ClaimParts {
 export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRetry }: ClaimParts): Claimed {
   const runId = String(job.id);
   const renew = (): Promise<boolean> => renewLock(redis, key, { id: runId, attempt }, token.text);
-  const ended = (): Promise<void> => nudge(redis, { ended: runId });
+  keepWhenEnded(job);
+  const ended = async (): Promise<void> => {
+    await Promise.all([noteEnded(redis, key, runId), nudge(redis, { ended: runId })]);
+  };
   // an entry that a broken disk keeps does no harm: whoever finds it finds a token that holds nothing
   const strike = (): Promise<void> => token.entry.strike().catch(() => {});
   const settle = async (end: () => Promise<unknown>, tell: () => Promise<void> = ended): Promise<void> => {
@@ -85,7 +89,7 @@ export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRet
   };
   const putOff = (delay: number | undefined) => async (): Promise<void> => {
     if (delay !== undefined) await setDue(redis, key, runId, delay);
-    await ended();
+    await ended(); // also of this attempt: who waits looks again
   };
   const record = (outcome: Outcome): Promise<void> => token.entry.end({ runId, attempt, outcome });
   return {

@@ -1,12 +1,14 @@
-/** Jobs that were put off are due by Redis's clock, whatever the hosts' own say: those jump, and differ. */
+/** Jobs are due, and results too old, by Redis's clock, whatever the hosts' own say: those jump, and differ. */
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { enqueue } from '../../src/producer/enqueue.ts';
+import { showRun } from '../../src/producer/runs.ts';
 import { findReady } from '../../src/redis/ready.ts';
 import type { Claimed } from '../../src/worker/claimed.ts';
 import { Claims } from '../../src/worker/claims.ts';
 import { openJournal } from '../../src/worker/journal.ts';
-import { buildKey, buildRequest, startTestRedis, type TestRedis } from './fixtures.ts';
+import { forgetOld } from '../../src/worker/forget.ts';
+import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
 
 const day = 86_400_000;
 let server: TestRedis;
@@ -34,6 +36,22 @@ async function claimed(): Promise<Claimed> {
   expect(job?.runId).toBe(runId);
   return job as Claimed;
 }
+
+test('results stay, whatever the clocks of the hosts that bring them', async () => {
+  const runIds: string[] = [];
+  for (const off of [0, 400 * day, -400 * day, 0]) {
+    const { runId } = await enqueue(server.redis, buildRequest(`toy${runIds.length}`), 'amd64');
+    runIds.push(runId);
+    clockIs(off);
+    await (await claims.claim(buildKey))?.complete(outcome());
+    clockIs(0);
+  }
+  await forgetOld(server.redis);
+  const states = await Promise.all(runIds.map(async (runId) => (await showRun(server.redis, runId)).state));
+  expect(states).toEqual(['completed', 'completed', 'completed', 'completed']);
+  await forgetOld(server.redis, Date.now() + 31 * day);
+  expect((await showRun(server.redis, runIds[1] as string)).state).toBe('absent');
+});
 
 /** As the coordinator and a host do it. */
 async function claimWhenDue(): Promise<Claimed> {
