@@ -188,9 +188,10 @@ async function add(
 async function addLabels(redis: RedisHandle, runId: string, labels: readonly string[] = []): Promise<void> {
   if (labels.length === 0) return;
   const { client, keys } = redis;
+  const now = await redisTime(client);
   const all = new Set([...labelsOf(await client.hget(keys.run(runId), 'labels')), ...labels]);
   const added = client.pipeline().hset(keys.run(runId), 'labels', [...all].join(' '));
-  for (const label of labels) added.zadd(keys.label(label), Date.now(), runId).pexpire(keys.label(label), remembered);
+  for (const label of labels) added.zadd(keys.label(label), now, runId).pexpire(keys.label(label), remembered);
   failOn(await added.exec());
 }
 
