@@ -26,6 +26,7 @@ import { runClaimed } from '../src/worker/run-claimed.ts';
 import { Ledger } from '../src/worker/ledger.ts';
 import { Keeper } from '../src/worker/keeper.ts';
 import { keepRenewed } from '../src/worker/renewal.ts';
+import { RenewalThread } from '../src/worker/renewals.ts';
 import { times, usualSize } from '../src/protocol/size.ts';
 import { countTrips } from './queue-server.ts';
 
@@ -65,7 +66,8 @@ export async function startNoOpWorker(options: NoOpOptions): Promise<NoOpWorker>
   const backends = nativeBackends(state, context.settings);
   const guard = new HostGuard({ redis, host: name, breaker });
   const describe = await hostDescription(context, { incarnation, ledger, guard, backends });
-  const presence = await announce(redis.client, redis.keys, describe);
+  const renewals = new RenewalThread(redis, { log: () => {} });
+  const presence = await announce(redis.client, redis.keys, describe, undefined, renewals);
   const coordinator = coordinate({ redis, incarnation, claims, log: () => {} });
   const fresh = freshnessGate(context, { redis, claims, nudges, host: name });
   const host = { name, state } as Host; // no session, so that nothing else of it is asked
@@ -83,7 +85,7 @@ export async function startNoOpWorker(options: NoOpOptions): Promise<NoOpWorker>
       offers: async () => guard.allowed(await offers()),
       async run(claimed) {
         {
-          using job = keeper.begin(claimed, keepRenewed(claimed, redis, nudges, stop.signal));
+          using job = keeper.begin(claimed, keepRenewed(claimed, { redis, nudges, renewals }, stop.signal));
           await runClaimed({ ...shared, run }, job);
         }
         options.ended?.();
@@ -101,7 +103,7 @@ export async function startNoOpWorker(options: NoOpOptions): Promise<NoOpWorker>
       stop.abort();
       await running;
       fresh[Symbol.dispose]();
-      for (const part of [coordinator, presence, claims, keeper, journal, nudges, redis])
+      for (const part of [coordinator, presence, renewals, claims, keeper, journal, nudges, redis])
         await part[Symbol.asyncDispose]();
     },
   };

@@ -5,7 +5,11 @@ import { build } from 'esbuild';
 // files of an earlier build stay: a program that is running may still load a part of them
 
 await build({
-  entryPoints: ['src/cli/goldbed.ts', 'src/cli/goldbed-virt.ts'],
+  entryPoints: {
+    goldbed: 'src/cli/goldbed.ts',
+    'goldbed-virt': 'src/cli/goldbed-virt.ts',
+    'renewal-thread': 'src/worker/renewal-thread.ts', // src/worker/renewals.ts looks for it beside itself
+  },
   outdir: 'dist/programs',
   bundle: true,
   splitting: true,

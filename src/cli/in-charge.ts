@@ -11,6 +11,7 @@ import type { RedisHandle } from '../redis/connect.ts';
 import type { Nudges } from '../redis/nudges.ts';
 import { durabilityWarning } from '../redis/durability.ts';
 import { persist } from '../redis/persist.ts';
+import { redisTime } from '../redis/time.ts';
 import type { Breaker } from '../worker/breaker.ts';
 import { claimUntilPassed, type Rest } from '../worker/claim-until-passed.ts';
 import { Claims } from '../worker/claims.ts';
@@ -27,7 +28,8 @@ import type { Metrics } from '../worker/metrics.ts';
 import { announce } from '../worker/presence.ts';
 import { recover, recoverEntries, type Settling } from '../worker/recover.ts';
 import { runClaimed } from '../worker/run-claimed.ts';
-import { keepRenewed } from '../worker/renewal.ts';
+import { keepRenewed, type RenewalParts } from '../worker/renewal.ts';
+import { RenewalThread } from '../worker/renewals.ts';
 import type { Ledger } from '../worker/ledger.ts';
 import { isScheduled } from '../worker/scheduled.ts';
 import type { Inheritance } from '../worker/succession.ts';
@@ -72,6 +74,8 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
   const { context, redis, nudges, journal, keeper, inheritance, host, guard, ledger, times, log } = parts;
   const { incarnation } = journal;
   await using claims = new Claims(redis, journal);
+  await using renewals = new RenewalThread(redis, { log });
+  const renewed = { redis, nudges, renewals };
   const { clearAway, giveUp } = recovering(parts, claims);
   const counted: { metrics?: Metrics | undefined } = {}; // there are none yet
   const concluded = async (job: AdoptedJob, ending: Ending): Promise<void> => {
@@ -79,13 +83,15 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
     await guard.ended(job.handed, ending);
   };
   // before anything is awaited: until the claims know of these tokens, they take them for lost ones
-  const adopted = followAll(parts, { claims, clearAway, giveUp, shutdown: control.shutdown }, concluded);
+  const adopted = followAll(parts, { claims, renewed, clearAway, giveUp, shutdown: control.shutdown }, concluded);
   await clearAway();
   await giveUp(inheritance.left.map(({ name }) => name));
   await applySchedules(context, redis, log);
-  using tidying = tidyDaily(context.state, context.settings.jobs.keep * 1000, log);
+  using tidying = tidyDaily(context.state, context.settings.jobs.keep * 1000, () => redisTime(redis.client), log);
   void tidying;
-  await using presence = await persist(redis, () => announce(redis.client, redis.keys, parts.describe, times));
+  await using presence = await persist(redis, () =>
+    announce(redis.client, redis.keys, parts.describe, times, renewals),
+  );
   await using _ = coordinate({ redis, incarnation, claims, log, times });
   using gate = freshnessGate(context, { redis, claims, nudges, host: host.name });
   await using metered = await serveMetrics(parts, () => gate.waiting);
@@ -110,7 +116,7 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
           void whole;
           return await beginOnSchedule(claimed, redis, log);
         }
-        using job = keeper.begin(claimed, keepRenewed(claimed, redis, nudges, control.shutdown));
+        using job = keeper.begin(claimed, keepRenewed(claimed, renewed, control.shutdown));
         await runClaimed({ redis, claims, host, guard, fresh: gate, metrics, log, onBegin: parts.onBegin }, job);
         const { kind, image } = parseRoutingKey(claimed.key) ?? {};
         if (kind === 'update-golden' && image !== undefined) await flatten([image]);
@@ -134,9 +140,15 @@ function roomOf({ slots, capacity, takes }: Ledger): string {
   return `${slots} ${slots === 1 ? 'slot' : 'slots'} (${describeResources(capacity)}; takes ${takes.join(', ')})`;
 }
 
+interface Following extends Recovering {
+  readonly claims: Claims;
+  readonly renewed: RenewalParts;
+  readonly shutdown: AbortSignal;
+}
+
 function followAll(
-  { inheritance, redis, nudges, keeper, ledger, log }: Parts,
-  { claims, clearAway, giveUp, shutdown }: Recovering & { readonly claims: Claims; readonly shutdown: AbortSignal },
+  { inheritance, keeper, ledger, log }: Parts,
+  { claims, renewed, clearAway, giveUp, shutdown }: Following,
   concluded: (job: AdoptedJob, ending: Ending) => Promise<void>,
 ): Promise<void>[] {
   return inheritance.jobs.map(async (job) => {
@@ -144,7 +156,7 @@ function followAll(
     void room;
     const ending = await follow(job, {
       ...{ claims, keeper, log },
-      renew: (claimed) => keepRenewed(claimed, redis, nudges, shutdown),
+      renew: (claimed) => keepRenewed(claimed, renewed, shutdown),
       recover: async ({ entry }) => {
         await clearAway();
         await giveUp([entry]);

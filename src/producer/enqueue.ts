@@ -1,6 +1,7 @@
 /** Handing requests in. An id comes from its content, so that sending it again while it waits or runs changes nothing. */
 import { describeRequest, requestId, type JobRequest } from '../protocol/job-request.ts';
 import { labelsOf } from '../protocol/label.ts';
+import { redisTime } from '../redis/time.ts';
 import { remembered, routingKeyOf, type RoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { fairPriorities } from '../redis/fair.ts';
@@ -147,7 +148,7 @@ async function add(
   runs: readonly Run[],
   { tenant = '', labels = [], deadline }: EnqueueOptions,
 ): Promise<void> {
-  const submitted = Date.now();
+  const submitted = await redisTime(redis.client); // by an own clock that had jumped, all would be old
   const known = redis.client.pipeline();
   const more = {
     ...(tenant === '' ? {} : { tenant }),
@@ -177,8 +178,6 @@ async function add(
         opts: {
           jobId: runId,
           priority: priorities[index] ?? 1,
-          removeOnComplete: { age: remember },
-          removeOnFail: { age: remember },
         },
       })),
     ),
@@ -189,9 +188,10 @@ async function add(
 async function addLabels(redis: RedisHandle, runId: string, labels: readonly string[] = []): Promise<void> {
   if (labels.length === 0) return;
   const { client, keys } = redis;
+  const now = await redisTime(client);
   const all = new Set([...labelsOf(await client.hget(keys.run(runId), 'labels')), ...labels]);
   const added = client.pipeline().hset(keys.run(runId), 'labels', [...all].join(' '));
-  for (const label of labels) added.zadd(keys.label(label), Date.now(), runId).pexpire(keys.label(label), remembered);
+  for (const label of labels) added.zadd(keys.label(label), now, runId).pexpire(keys.label(label), remembered);
   failOn(await added.exec());
 }
 

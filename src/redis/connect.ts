@@ -29,6 +29,9 @@ export interface RedisTls {
 export interface RedisHandle extends AsyncDisposable {
   readonly client: Redis;
   readonly keys: RedisKeys;
+  /** What it was made of: for whoever needs a connection in another thread. */
+  readonly target: RedisTarget;
+  readonly prefix: string;
   /** A further connection to the same server (subscribers need one). The caller ends it. */
   duplicate(): Redis;
 }
@@ -67,6 +70,8 @@ export async function connectRedis(
   return {
     client,
     keys: redisKeys(prefix),
+    target,
+    prefix,
     duplicate: () => {
       const copy = client.duplicate();
       copy.on('error', () => {});

@@ -9,11 +9,19 @@ import { nudge } from './nudges.ts';
 
 /**
  * Whether a queue of BullMQ's (6.7) has a job to claim now: waiting, or with a delay that has run out. A delayed job's
- * score is its time in ms times 4096.
+ * score is its time in ms times 4096. Whoever claims looks at its own clock (due.ts): of those that are due the score is
+ * lowered, in the same order, to a time that is past by any clock. Not of what stands for a schedule, which BullMQ calls
+ * repeat:… : schedules are by the hosts' clocks and time zones.
  */
 const hasWork = `
 local function hasWork(queue, now)
   if redis.call('HEXISTS', queue .. ':meta', 'paused') == 1 then return false end
+  local due = redis.call('ZRANGEBYSCORE', queue .. ':delayed', 1e14, (now + 1) * 4096 - 1, 'WITHSCORES', 'LIMIT', 0, 100)
+  for i = 1, #due, 2 do
+    if string.sub(due[i], 1, 7) ~= 'repeat:' then
+      redis.call('ZADD', queue .. ':delayed', 'XX', due[i + 1] / 4096, due[i])
+    end
+  end
   if redis.call('LLEN', queue .. ':wait') > 0 or redis.call('ZCARD', queue .. ':prioritized') > 0 then return true end
   return #redis.call('ZRANGEBYSCORE', queue .. ':delayed', 0, (now + 1) * 4096 - 1, 'LIMIT', 0, 1) > 0
 end

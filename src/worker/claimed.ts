@@ -5,6 +5,8 @@ import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
 import type { RoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge } from '../redis/nudges.ts';
+import { setDue } from '../redis/due.ts';
+import { keepWhenEnded, noteEnded } from '../redis/ended.ts';
 import { insist } from '../redis/persist.ts';
 import { announceWork } from '../redis/ready.ts';
 import { spend, type RetriedClass, type Spent } from './budgets.ts';
@@ -68,7 +70,10 @@ export interface ClaimParts {
 export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRetry }: ClaimParts): Claimed {
   const runId = String(job.id);
   const renew = (): Promise<boolean> => renewLock(redis, key, { id: runId, attempt }, token.text);
-  const ended = (): Promise<void> => nudge(redis, { ended: runId });
+  keepWhenEnded(job);
+  const ended = async (): Promise<void> => {
+    await Promise.all([noteEnded(redis, key, runId), nudge(redis, { ended: runId })]);
+  };
   // an entry that a broken disk keeps does no harm: whoever finds it finds a token that holds nothing
   const strike = (): Promise<void> => token.entry.strike().catch(() => {});
   const settle = async (end: () => Promise<unknown>, tell: () => Promise<void> = ended): Promise<void> => {
@@ -81,6 +86,10 @@ export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRet
     }
     await strike();
     await tell().catch(() => {}); // what nobody hears can be found by looking
+  };
+  const putOff = (delay: number | undefined) => async (): Promise<void> => {
+    if (delay !== undefined) await setDue(redis, key, runId, delay);
+    await ended(); // also of this attempt: who waits looks again
   };
   const record = (outcome: Outcome): Promise<void> => token.entry.end({ runId, attempt, outcome });
   return {
@@ -102,12 +111,15 @@ export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRet
       await settle(() => job.moveToCompleted(outcome, token.text, false));
     },
     fail: (error, { retry }) =>
-      settle(async () => {
-        if (retry) onRetry();
-        // whatever whoever put it there has set: BullMQ's own count of attempts is not ours
-        if (retry) job.opts = { ...job.opts, attempts: Infinity, backoff: { type: 'fixed', delay: retryDelay } };
-        await job.moveToFailed(retry ? error : unrecoverable(error), token.text, false);
-      }),
+      settle(
+        async () => {
+          if (retry) onRetry();
+          // whatever whoever put it there has set: BullMQ's own count of attempts is not ours
+          if (retry) job.opts = { ...job.opts, attempts: Infinity, backoff: { type: 'fixed', delay: retryDelay } };
+          await job.moveToFailed(retry ? error : unrecoverable(error), token.text, false);
+        },
+        putOff(retry ? retryDelay : undefined),
+      ),
     giveBack: () =>
       settle(
         () => job.moveToWait(token.text),
@@ -116,7 +128,7 @@ export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRet
     leave: (delay) =>
       settle(
         () => job.moveToDelayed(Date.now() + delay, token.text),
-        async () => {}, // the coordinator tells when the time has come
+        () => setDue(redis, key, runId, delay), // the coordinator tells when the time has come
       ),
     drop: () =>
       settle(

@@ -9,6 +9,7 @@ import type { RoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge } from '../redis/nudges.ts';
 import { advanceTime } from '../redis/fair.ts';
+import { keepWhenEnded, noteEnded } from '../redis/ended.ts';
 import { heldJobs } from '../redis/held.ts';
 import { insist, persist } from '../redis/persist.ts';
 import { announceWork, readyKeys, settleReady } from '../redis/ready.ts';
@@ -135,6 +136,7 @@ export class Claims implements AsyncDisposable {
   async completeFor(key: RoutingKey, token: string, { runId, attempt, outcome }: Ended): Promise<boolean> {
     const job = await Job.fromId(this.#workerOf(key), runId);
     if (job === undefined) return false;
+    keepWhenEnded(job);
     try {
       await whileOurs(
         () => job.moveToCompleted(outcome, token, false),
@@ -144,6 +146,7 @@ export class Claims implements AsyncDisposable {
       if (isLockLost(error)) return false;
       throw error;
     }
+    await noteEnded(this.#redis, key, runId).catch(() => {});
     await nudge(this.#redis, { ended: runId }).catch(() => {});
     return true;
   }

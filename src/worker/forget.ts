@@ -1,6 +1,7 @@
 /** What is too old to be kept in Redis: runs that nobody will ask for, queues that nobody uses. */
 import type { RedisHandle } from '../redis/connect.ts';
 import { remembered } from '../protocol/routing.ts';
+import { forgetEnded } from '../redis/ended.ts';
 import { redisTime } from '../redis/time.ts';
 import { forgetSilent } from './presence.ts';
 
@@ -42,12 +43,12 @@ async function forgetQueues(redis: RedisHandle, before: number): Promise<void> {
   if (keys.length > 0) await redis.client.eval(forgetQueuesScript, 1, known, queues, before, ...keys);
 }
 
-/** A run is forgotten once its job is gone: BullMQ removes those that have ended, at their own time. */
+/** A run is forgotten when its job ended as long ago. */
 async function forgetRuns(redis: RedisHandle, before: number): Promise<void> {
   const ids = await redis.client.zrangebyscore(redis.keys.runs, '-inf', before, 'LIMIT', 0, atOnce);
   for (const id of ids) {
     const queue = await redis.client.hget(redis.keys.run(id), 'queue');
-    if (queue !== null && (await redis.client.exists(`${redis.keys.queues}:${queue}:${id}`)) === 1) continue;
+    if (queue !== null && !(await forgetEnded(redis, queue, id, before))) continue;
     const [request = id, number = '1'] = id.split('-');
     const keys = [redis.keys.run(id), redis.keys.latestRun(request), redis.keys.runs] as const;
     await redis.client.eval(forgetRunScript, 3, ...keys, id, number);

@@ -25,16 +25,20 @@ end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1`;
 
-/** @param job `attempt`: the number of the claim @returns false when the claim is lost */
+/**
+ * @param job `attempt`: the number of the claim @param duration milliseconds for which it holds from now @returns false
+ * when the claim is lost
+ */
 export async function renewLock(
   redis: RedisHandle,
   key: RoutingKey,
   { id, attempt }: { readonly id: string; readonly attempt: number },
   token: string,
+  duration: number = lockDuration,
 ): Promise<boolean> {
   const queue = `${redis.keys.queues}:${key}`;
   const keys = [`${queue}:${id}:lock`, `${queue}:active`, `${queue}:${id}`] as const;
-  return (await redis.client.eval(renewScript, 3, ...keys, token, lockDuration, id, attempt)) === 1;
+  return (await redis.client.eval(renewScript, 3, ...keys, token, duration, id, attempt)) === 1;
 }
 
 /** For a moment. @returns false when somebody has it */

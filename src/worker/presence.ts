@@ -5,6 +5,7 @@ import type { RedisKeys } from '../protocol/routing.ts';
 import { within } from '../exec/patience.ts';
 import { redisTime } from '../redis/time.ts';
 import { fleetTimes } from './fleet-times.ts';
+import type { Renewals } from './renewals.ts';
 
 export interface Announced extends AsyncDisposable {
   /** Says it again now. */
@@ -13,12 +14,16 @@ export interface Announced extends AsyncDisposable {
   passOn(): void;
 }
 
-/** @param describe asked anew at each beat @param times milliseconds between beats, and for which one counts */
+/**
+ * @param describe asked anew at each beat @param times milliseconds between beats, and for which one counts @param renewals
+ * tells it when this thread is busy
+ */
 export async function announce(
   redis: Redis,
   keys: RedisKeys,
   describe: () => Presence | Promise<Presence>,
   times: { readonly beat: number; readonly alive: number } = fleetTimes(),
+  renewals?: Pick<Renewals, 'keepAlive'>,
 ): Promise<Announced> {
   const first = await describe();
   const member = `${first.host}/${first.incarnation}`;
@@ -31,6 +36,7 @@ export async function announce(
       .exec();
   };
   await beat(first);
+  const heart = renewals?.keepAlive({ member, beat: times.beat, alive: times.alive });
   let last = first;
   let describing: Promise<void> | undefined;
   const describeAgain = async (): Promise<void> => {
@@ -41,6 +47,7 @@ export async function announce(
     describing ??= describeAgain().finally(() => (describing = undefined));
     await within(describing, times.beat / 4, () => new Error('late')).catch(() => {});
     await beat(last);
+    heart?.beaten();
   };
   // a missed beat is not an error: the next one, or the end of the worker, tells
   const timer = setInterval(() => void again().catch(() => {}), times.beat);
@@ -50,6 +57,7 @@ export async function announce(
     passOn: () => void (ours = false),
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
+      heart?.[Symbol.dispose]();
       if (ours) await redis.multi().zrem(keys.workers, member).hdel(keys.workerDetails, member).exec();
     },
   };

@@ -13,10 +13,19 @@ const day = 86_400_000;
 /** A day after it was begun, an input that is still a draft is a dead producer's. */
 const draftAge = day;
 
-/** Now and every day from then on. @param keep milliseconds for which the files of a job are kept */
-export function tidyDaily(state: Pick<State, 'jobs' | 'artifacts'>, keep: number, log: Log): Disposable {
+/**
+ * Now and every day from then on. @param keep milliseconds for which the files of a job are kept @param redisNow what is old is
+ * old by both clocks, this host's and Redis's: with one that has jumped ahead, everything would be
+ */
+export function tidyDaily(
+  state: Pick<State, 'jobs' | 'artifacts'>,
+  keep: number,
+  redisNow: () => Promise<number>,
+  log: Log,
+): Disposable {
+  const tidyNow = async (): Promise<Removed> => tidy(state, keep, Math.min(Date.now(), await redisNow()));
   const look = (): void =>
-    void tidy(state, keep).then(
+    void tidyNow().then(
       ({ runs, inputs }) => {
         if (runs + inputs > 0) log(`removed the files of ${runs} old jobs and ${inputs} of their inputs`);
       },

@@ -17,7 +17,7 @@ import { openJournal, type Journal } from '../../src/worker/journal.ts';
 import { parkIfPaused } from '../../src/worker/parked.ts';
 import { announce } from '../../src/worker/presence.ts';
 import { keepRenewed } from '../../src/worker/renewal.ts';
-import { buildKey, buildRequest, outcome, presenceOf, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, outcome, presenceOf, renewalsOf, startTestRedis, type TestRedis } from './fixtures.ts';
 
 const never = new AbortController().signal;
 let server: TestRedis;
@@ -49,7 +49,8 @@ describe('cancelling a label', () => {
     const other = await enqueue(redis, buildRequest('b'), 'amd64', { labels: ['other'] });
     const nudges = await subscribeNudges(redis);
     const running = await claimed();
-    using renewal = keepRenewed(running, redis, nudges, never);
+    await using renewals = renewalsOf(redis);
+    using renewal = keepRenewed(running, { redis, nudges, renewals }, never);
     const stopped = new Promise((resolve) => renewal.signal.addEventListener('abort', resolve, { once: true }));
 
     const cancelled = await cancelRuns(redis, await runsOfLabel(redis, 'perl-5.40'), 'given up');

@@ -10,6 +10,7 @@ import type { BuildRequest, JobRequest } from '../../src/protocol/job-request.ts
 import { presenceSchema, type Presence } from '../../src/protocol/presence.ts';
 import { times } from '../../src/protocol/size.ts';
 import { Ledger } from '../../src/worker/ledger.ts';
+import { RenewalThread } from '../../src/worker/renewals.ts';
 import type { Outcome } from '../../src/protocol/outcome.ts';
 
 export interface TestRedis extends AsyncDisposable {
@@ -45,6 +46,11 @@ export function buildRequest(name: string): BuildRequest & JobRequest {
 export function presenceOf(host: string, incarnation: string, images: string[]): Presence {
   const identity = { pid: 1, started: '0', bootId: 'x' };
   return presenceSchema.parse({ host, incarnation, ...identity, slots: 1, images, since: 0 });
+}
+
+/** The thread, from its source. */
+export function renewalsOf(redis: RedisHandle, log: (line: string) => void = console.error): RenewalThread {
+  return new RenewalThread(redis, { log });
 }
 
 /** Room for so many jobs of size m. */

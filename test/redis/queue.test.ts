@@ -14,7 +14,7 @@ import { Claims } from '../../src/worker/claims.ts';
 import { openJournal } from '../../src/worker/journal.ts';
 import { recover } from '../../src/worker/recover.ts';
 import { keepRenewed } from '../../src/worker/renewal.ts';
-import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, outcome, renewalsOf, startTestRedis, type TestRedis } from './fixtures.ts';
 
 let server: TestRedis;
 let claims: Claims;
@@ -191,7 +191,8 @@ describe('runs', () => {
     const { runId } = await enqueue(server.redis, request, 'amd64');
     const claimed = await claim();
     await using nudges = await subscribeNudges(server.redis);
-    using renewal = keepRenewed(claimed, server.redis, nudges, never);
+    await using renewals = renewalsOf(server.redis);
+    using renewal = keepRenewed(claimed, { redis: server.redis, nudges, renewals }, never);
     const stopped = once(renewal.signal, 'abort');
     await cancelRun(server.redis, runId, 'enough');
     await stopped;

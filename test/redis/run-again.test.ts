@@ -13,7 +13,7 @@ import type { Claimed } from '../../src/worker/claimed.ts';
 import { Claims } from '../../src/worker/claims.ts';
 import { openJournal } from '../../src/worker/journal.ts';
 import { keepRenewed } from '../../src/worker/renewal.ts';
-import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, outcome, renewalsOf, startTestRedis, type TestRedis } from './fixtures.ts';
 
 const never = new AbortController().signal;
 const bad = 'sha256:bad';
@@ -97,7 +97,8 @@ test('one that runs on it is stopped, and handed in anew: it would not run on th
   const { runId } = await enqueue(server.redis, buildRequest('toy-a'), 'amd64', { tenant: 'kde' });
   const running = await claim();
   const nudges = await subscribeNudges(server.redis);
-  using renewal = keepRenewed(running, server.redis, nudges, never);
+  await using renewals = renewalsOf(server.redis);
+  using renewal = keepRenewed(running, { redis: server.redis, nudges, renewals }, never);
   expect(await affected([runId])).toEqual([`${runId} running`]);
   const asked = runAgain(server.redis, runId, 'img@42 is in quarantine: broken', 'amd64', never);
   await new Promise((resolve) => renewal.signal.addEventListener('abort', resolve, { once: true }));

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { isExecutable } from '../../src/exec/executable.ts';
 import { check } from '../../src/exec/run.ts';
 import { connectRedis } from '../../src/redis/connect.ts';
+import { renewalsOf } from './fixtures.ts';
 
 let folder: string;
 let server: ChildProcess;
@@ -86,6 +87,14 @@ test('with the authority, a certificate and the password: a connection, and its 
   const copy = redis.duplicate();
   expect(await copy.ping()).toBe('PONG');
   copy.disconnect();
+});
+
+test('the thread that renews claims has all of them, too', async () => {
+  await using redis = await connectRedis({ kind: 'url', url, allowUnsafe: false, tls: tls() }, 'test');
+  await using renewals = renewalsOf(redis);
+  // nobody knows this job, and only the server can tell
+  const claim = { key: 'k', runId: 'run', attempt: 1, token: 't' };
+  await new Promise<void>((lost) => void renewals.hold(claim, { every: 50, lock: 1000 }, lost));
 });
 
 test('without the authority the server is not trusted', async () => {

@@ -1,0 +1,46 @@
+/**
+ * How long a run that has ended is kept, by Redis's clock. BullMQ (6.7) removes at each end of a job what is too old by the
+ * clock of whoever ended it: one host whose clock had jumped ahead took the fleet's results away, and one whose clock was
+ * behind had its own taken. So BullMQ removes no run, and forget.ts in worker/ does.
+ */
+import type { Job } from 'bullmq';
+import { isRunId, type RoutingKey } from '../protocol/routing.ts';
+import type { RedisHandle } from './connect.ts';
+
+/** To be said before a job is ended, whatever whoever put it there has set. */
+export function keepWhenEnded(job: Job): void {
+  if (isRunId(String(job.id))) job.opts = { ...job.opts, removeOnComplete: false, removeOnFail: false };
+}
+
+/** KEYS: completed, failed. ARGV: job. Their scores are times in ms. */
+const noteScript = `
+local time = redis.call('TIME')
+for _, ended in ipairs(KEYS) do
+  redis.call('ZADD', ended, 'XX', time[1] * 1000 + math.floor(time[2] / 1000), ARGV[1])
+end`;
+
+/** To be said after it. */
+export async function noteEnded(redis: RedisHandle, key: RoutingKey, id: string): Promise<void> {
+  await redis.client.eval(noteScript, 2, ...endedSets(redis, key), id);
+}
+
+/** KEYS: completed, failed, job. ARGV: job id, time in ms. */
+const forgetScript = `
+for i = 1, 2 do
+  local at = redis.call('ZSCORE', KEYS[i], ARGV[1])
+  if at and tonumber(at) < tonumber(ARGV[2]) then
+    redis.call('ZREM', KEYS[i], ARGV[1])
+    redis.call('DEL', KEYS[3])
+  end
+end
+return redis.call('EXISTS', KEYS[3])`;
+
+/** @param before ms since the epoch @returns false when there is such a job still: it ended later, or has not ended */
+export async function forgetEnded(redis: RedisHandle, key: RoutingKey, id: string, before: number): Promise<boolean> {
+  const job = `${redis.keys.queues}:${key}:${id}`;
+  return (await redis.client.eval(forgetScript, 3, ...endedSets(redis, key), job, id, before)) === 0;
+}
+
+function endedSets({ keys }: RedisHandle, key: RoutingKey): [string, string] {
+  return [`${keys.queues}:${key}:completed`, `${keys.queues}:${key}:failed`];
+}

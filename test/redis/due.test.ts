@@ -1,0 +1,81 @@
+/** Jobs are due, and results too old, by Redis's clock, whatever the hosts' own say: those jump, and differ. */
+import { setImmediate as turn } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { enqueue } from '../../src/producer/enqueue.ts';
+import { showRun } from '../../src/producer/runs.ts';
+import { findReady } from '../../src/redis/ready.ts';
+import type { Claimed } from '../../src/worker/claimed.ts';
+import { Claims } from '../../src/worker/claims.ts';
+import { openJournal } from '../../src/worker/journal.ts';
+import { forgetOld } from '../../src/worker/forget.ts';
+import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+
+const day = 86_400_000;
+let server: TestRedis;
+let claims: Claims;
+
+beforeEach(async () => {
+  server = await startTestRedis();
+  claims = new Claims(server.redis, await openJournal(server.state));
+});
+afterEach(async () => {
+  vi.useRealTimers();
+  await claims[Symbol.asyncDispose]();
+  await server[Symbol.asyncDispose]();
+});
+
+/** @param off milliseconds by which this host's clock is ahead of Redis's from now on */
+function clockIs(off: number): void {
+  vi.useRealTimers();
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + off });
+}
+
+async function claimed(): Promise<Claimed> {
+  const { runId } = await enqueue(server.redis, buildRequest('toy'), 'amd64');
+  const job = await claims.claim(buildKey);
+  expect(job?.runId).toBe(runId);
+  return job as Claimed;
+}
+
+test('results stay, whatever the clocks of the hosts that bring them', async () => {
+  const runIds: string[] = [];
+  for (const off of [0, 400 * day, -400 * day, 0]) {
+    const { runId } = await enqueue(server.redis, buildRequest(`toy${runIds.length}`), 'amd64');
+    runIds.push(runId);
+    clockIs(off);
+    await (await claims.claim(buildKey))?.complete(outcome());
+    clockIs(0);
+  }
+  await forgetOld(server.redis);
+  const states = await Promise.all(runIds.map(async (runId) => (await showRun(server.redis, runId)).state));
+  expect(states).toEqual(['completed', 'completed', 'completed', 'completed']);
+  await forgetOld(server.redis, Date.now() + 31 * day);
+  expect((await showRun(server.redis, runIds[1] as string)).state).toBe('absent');
+});
+
+/** As the coordinator and a host do it. */
+async function claimWhenDue(): Promise<Claimed> {
+  await claims.claim(buildKey); // it is not due yet: the queue is settled
+  while ((await findReady(server.redis, [buildKey])).length === 0) await turn();
+  const job = await claims.claim(buildKey);
+  if (job === undefined) throw new Error('it is due, and cannot be claimed');
+  return job;
+}
+
+const putOff: [string, (job: Claimed) => Promise<void>][] = [
+  ['left for others', (job) => job.leave(500)],
+  ['tried again', (job) => job.fail(new Error('its testbed broke'), { retry: true })],
+];
+const clocks: [string, number, number][] = [
+  ['a day ahead when it is put off', day, 0],
+  ['a day behind when it is due', 0, -day],
+];
+for (const [what, action] of putOff) {
+  test.each(clocks)(`what is ${what}, by a host that is %s`, async (_, before, after) => {
+    const job = await claimed();
+    clockIs(before);
+    await action(job);
+    clockIs(after);
+    expect((await claimWhenDue()).runId).toBe(job.runId);
+  });
+}
