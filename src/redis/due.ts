@@ -1,7 +1,8 @@
 /**
  * When a job that was put off is due, by the one clock that all have in common, Redis's. BullMQ (6.7) takes the claimer's own
  * for both: the time at which a job is due, and whether that has come. A host whose clock had jumped ahead for a day would
- * put its jobs off for a day; one whose clock is behind would never find any due (ready.ts sees to that). One that is ahead when it claims takes a job early, and no more.
+ * put its jobs off for a day; one whose clock is behind would never find any due (ready.ts sees to that). One that is ahead
+ * when it claims takes a job early, and no more.
  */
 import type { RoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from './connect.ts';
