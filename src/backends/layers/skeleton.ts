@@ -34,7 +34,7 @@ export async function ensureSkeleton(sessions: string): Promise<string> {
     }
     throw error;
   }
-  const draft = await mkdtemp(path.join(sessions, '.draft-'));
+  const draft = await mkdtemp(path.join(sessions, '.making-overlay-')); // if we are killed, it is reaped as a session's
   try {
     await fill(draft);
     await rename(draft, folder);
