@@ -99,9 +99,18 @@ export async function writePin(
   const more = job === undefined ? {} : { job };
   const pin: Pin = { v: 1, session, process: ownIdentity(), since, generation, what, by: userName(), ...more };
   const file = path.join(layout.pins, `${session}.json`);
-  mkdirSync(layout.pins, { recursive: true });
+  makePins(layout);
   writeWhole(file, `${JSON.stringify(pin)}\n`);
   return () => rm(file, { force: true });
+}
+
+/** Not recursively: that says ENOENT where the truth is that the file system is read-only. */
+function makePins({ pins }: ImageLayout): void {
+  try {
+    mkdirSync(pins);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
 }
 
 /** Pins of living processes, oldest first. Removes those of dead ones. */

@@ -73,7 +73,7 @@ describeWith('overlay', unavailable, 'a canary', () => {
     );
   });
 
-  test('that builds and passes: published, and the record says so', async () => {
+  test('that builds and passes: published, and the record says so', { timeout: 600_000 }, async () => {
     const tampered = await tamper('true');
     const ran = await update('--canary', 'hello');
     expect(ran.code, ran.stderr).toBe(0);

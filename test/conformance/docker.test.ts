@@ -1,5 +1,6 @@
 /** The docker backend on a daemon of the test's own. */
 import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import Docker from 'dockerode';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -8,7 +9,7 @@ import { stateAt } from '../../src/config/state.ts';
 import { check, run } from '../../src/exec/run.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
-import { baseRoot, hostSuite } from './fixtures/base-image.ts';
+import { baseRoot, hostSuite, testCache } from './fixtures/base-image.ts';
 import { Goldbed, goldbedWithImage, layersOf, smallImage, virtProgram } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { describeGoldenServer } from './vectors/describe-golden-server.ts';
@@ -100,6 +101,18 @@ describeWith('docker', dockerUnavailable(), 'docker', () => {
     await removed; // it has begun when close answers, and needs nobody
     expect(await wire.quit()).toBe(0);
     expect(await containers()).toBe('');
+  });
+
+  test('the path of the state folder may be longer than the address of a socket', async () => {
+    const state = path.join(await mkdtemp(path.join(testCache(), 'long-')), 'x'.repeat(120));
+    await mkdir(state);
+    await symlink(path.join(goldbed.state, 'images'), path.join(state, 'images'));
+    const wire = new Wire({ ...server(), env: { ...server().env, GOLDBED_STATE: state } });
+    expect(await wire.ask('open')).toMatch(/^ok /);
+    const auxverb = decodeArgv((await wire.ask('print-execute-command')).slice(3));
+    expect((await run([...auxverb, 'true'])).code).toBe(0);
+    expect(await wire.quit()).toBe(0);
+    await rm(path.dirname(state), { recursive: true });
   });
 
   test('kill -9 of the server ends the container', async () => {

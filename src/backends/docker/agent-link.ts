@@ -3,7 +3,9 @@
  * ready, makes directories without starting a process, and by its end, whatever causes it, ends the container.
  */
 import { once } from 'node:events';
+import { open } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
+import path from 'node:path';
 import { TestbedError } from '../../protocol/errors.ts';
 
 export interface AgentLink {
@@ -22,7 +24,10 @@ const readyLimit = 60_000;
 export async function listenForAgent(socketPath: string): Promise<AgentLink> {
   let agent: Socket | undefined;
   const server: Server = createServer();
-  server.listen(socketPath);
+  // by the folder's descriptor: an address has 107 bytes (unix(7)), a state folder's path may be longer, and Node cuts it off
+  const folder = await open(path.dirname(socketPath), 'r');
+  server.once('close', () => void folder.close());
+  server.listen(`/proc/self/fd/${folder.fd}/${path.basename(socketPath)}`);
   await once(server, 'listening');
   const ready = new Promise<void>((resolve, reject) => {
     const timer = setTimeout(() => reject(lost('its first process did not answer within a minute')), readyLimit);
@@ -40,8 +45,8 @@ export async function listenForAgent(socketPath: string): Promise<AgentLink> {
   ready.catch(() => {}); // whoever waits hears of it
   return {
     ready,
-    makeDirectory: (path, mode, owner) =>
-      ask(agent, `mkdir ${mode.toString(8)} ${path}${owner === undefined ? '' : ' own'}\n`),
+    makeDirectory: (directory, mode, owner) =>
+      ask(agent, `mkdir ${mode.toString(8)} ${directory}${owner === undefined ? '' : ' own'}\n`),
     end() {
       server.close();
       agent?.destroy();

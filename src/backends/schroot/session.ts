@@ -1,5 +1,6 @@
 /** One schroot session: its definition, its beginning and its end. The programs are Debian's own schroot. */
 import { rmSync, writeFileSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { cleanEnvironment, CommandFailed, run } from '../../exec/run.ts';
@@ -73,8 +74,24 @@ async function end(sessionName: string): Promise<void> {
 
 /** Ends the session if there is one of that name. */
 export async function endByName(sessionName: string): Promise<void> {
+  await untilBegun(sessionName);
   rmSync(path.join(definitions, sessionName), { force: true });
   await run([schroot, '--end-session', `--chroot=session:${sessionName}`], { env: environment });
+}
+
+/** Milliseconds: how long schroot may take to begin a session on a busy host, and between two looks. */
+const beginning = { limit: 30_000, look: 50 };
+
+/** The schroot of an owner that was killed goes on by itself, and would leave a session after we have looked for it. */
+async function untilBegun(sessionName: string): Promise<void> {
+  const limit = performance.now() + beginning.limit;
+  while (performance.now() < limit && (await isBeginning(sessionName))) await setTimeout(beginning.look);
+}
+
+async function isBeginning(sessionName: string): Promise<boolean> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
+  return lines.some((line) => line.split('\0').includes(`--session-name=${sessionName}`));
 }
 
 /** As `schroot --list` names them. */
