@@ -20,6 +20,7 @@ import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { emptyTrash } from '../../src/exec/trash.ts';
 import { check } from '../../src/exec/run.ts';
 import { baseRoot, testCache } from './fixtures/base-image.ts';
+import { changes, look } from './fixtures/changed-tree.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
 import { Goldbed, virtProgram } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
@@ -32,32 +33,6 @@ const newId = (): string => randomUUID().slice(0, 8);
 /** None that another run has left in the daemon. */
 const newDigest = (): string => `sha256:${createHash('sha256').update(randomUUID()).digest('hex')}`;
 const tagOf = (digest: string): string => digest.replace('sha256:', '');
-
-/** What an upgrade does to a tree, and more. */
-const changes = `
-  rm usr/bin/wc                                            # whiteout
-  rm -r usr/share/doc; mkdir usr/share/doc; touch -d @1000000000 usr/share/doc/new   # opaque folder
-  rm -r etc/apt/apt.conf.d; echo text >etc/apt/apt.conf.d  # a file in the place of a folder
-  rm etc/issue; mkdir -m 2770 etc/issue; echo text >etc/issue/one   # and the other way
-  rm -r usr/share/man; ln -s doc usr/share/man             # a link in the place of a folder
-  rm -r var/log/apt; mkdir -p var/log/apt/deep/deeper      # opaque, with folders that were not there
-  mv usr/share/common-licenses usr/share/licenses
-  echo text >root/one; ln root/one root/other; chown 12:34 root/one; chmod 4750 root/one; ln -s one root/link
-  ln usr/bin/env root/env; echo more >>etc/hosts.allow; chmod 600 etc/fstab; chown 1:2 var/tmp
-  cp bin/true root/ping; setcap cap_net_raw+ep root/ping; mkfifo -m 640 root/fifo; mknod root/null c 1 3
-  echo x >"root/a b"; echo x >"$(printf 'root/new\\nline')"; echo x >"$(printf 'root/\\303\\274')"; echo x >"$(printf 'root/\\374')"
-  truncate -s 5M root/sparse; echo end >>root/sparse
-  name=$(printf '%0200d' 1); mkdir -p "root/$name/$name"; echo x >"root/$name/$name/long"
-  echo x >dev/not-kept; echo x >dev/.not-kept; mkdir -p sys/not/kept; chmod 711 root`;
-
-/**
- * In a merged tree: a line for each name, for people; then the sum of all of it: content, attributes, times in seconds. What
- * the daemon makes anew in each container is left out, and the time of the root folder, which it does not keep.
- */
-const look = `find . ! -type d -printf '%P %y %m %U:%G %n %s %l\\n' -o -printf '%P %y %m %U:%G\\n' | LC_ALL=C sort
-  find . -mindepth 1 -maxdepth 1 ! -name dev ! -name proc ! -name sys -printf '%P\\0' | LC_ALL=C sort --zero-terminated |
-    tar --create --null --files-from=- --sort=name --numeric-owner --xattrs --xattrs-include='*' --format=pax \
-      --pax-option='exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime,delete=mtime' | sha256sum`;
 
 describeWith('docker', dockerUnavailable(), 'layers of the daemon', () => {
   let daemon: DockerDaemon;
