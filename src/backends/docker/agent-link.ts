@@ -28,7 +28,12 @@ export async function listenForAgent(socketPath: string): Promise<AgentLink> {
   const folder = await open(path.dirname(socketPath), 'r');
   server.once('close', () => void folder.close());
   server.listen(`/proc/self/fd/${folder.fd}/${path.basename(socketPath)}`);
-  await once(server, 'listening');
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    await folder.close();
+    throw error;
+  }
   const ready = new Promise<void>((resolve, reject) => {
     const timer = setTimeout(() => reject(lost('its first process did not answer within a minute')), readyLimit);
     server.once('connection', (socket) => {
