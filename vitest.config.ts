@@ -21,7 +21,7 @@ export default defineConfig({
     projects: [
       project('unit', 20_000),
       project('redis', 60_000),
-      project('conformance', 180_000),
+      project('conformance', 600_000),
       project('nightly', 900_000),
     ],
   },

@@ -1,5 +1,6 @@
 /**
- * Prints `N passed, N failed, N skipped` over the results of several vitest runs (its JSON reporter).
+ * Prints what failed, the slowest files and `N passed, N failed, N skipped` over the results of several vitest runs (its JSON
+ * reporter). It comes last, because the end of a log is what is kept of it.
  *
  *   test-summary.mjs FOLDER RUN... [-- FAILED-CHECK...]
  *
@@ -8,33 +9,48 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 
+const slowest = 12;
 const [folder = '.', ...words] = process.argv.slice(2);
 const end = words.includes('--') ? words.indexOf('--') : words.length;
-const sum = { passed: 0, failed: words.slice(end + 1).length, skipped: 0 };
+const failures = words.slice(end + 1).map((name) => `check ${name}`);
+const files = [];
+const sum = { passed: 0, skipped: 0 };
 
-for (const name of words.slice(0, end)) {
-  const run = countRun(path.join(folder, `${name}.json`));
-  sum.passed += run.passed;
-  sum.failed += run.failed;
-  sum.skipped += run.skipped;
-}
-console.log(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`);
+for (const name of words.slice(0, end)) readRun(name);
+files.sort((a, b) => b.seconds - a.seconds);
+console.log(
+  `slowest: ${files
+    .slice(0, slowest)
+    .map(({ name, seconds }) => `${name} ${seconds} s`)
+    .join(', ')}`,
+);
+for (const failure of failures) console.log(`FAILED ${failure}`);
+console.log(`${sum.passed} passed, ${failures.length} failed, ${sum.skipped} skipped`);
 
-function countRun(file) {
-  if (!existsSync(file)) return { passed: 0, failed: 1, skipped: 0 };
+function readRun(name) {
+  const file = path.join(folder, `${name}.json`);
+  if (!existsSync(file)) return void failures.push(`run ${name}: it has left no result`);
   const result = JSON.parse(readFileSync(file, 'utf8'));
-  const tests = result.testResults.flatMap((testFile) => testFile.assertionResults);
-  const count = (...statuses) => tests.filter(({ status }) => statuses.includes(status)).length;
-  const unloaded = result.testResults.filter(isUnloaded).length;
-  const failed = count('failed') + unloaded;
-  return {
-    passed: count('passed'),
-    failed: failed === 0 && !result.success ? 1 : failed,
-    skipped: count('skipped', 'pending', 'todo', 'disabled'),
-  };
+  const before = failures.length;
+  for (const testFile of result.testResults) readFile(testFile);
+  if (failures.length === before && !result.success) failures.push(`run ${name}: an error outside of any test`);
 }
 
-function isUnloaded({ status, assertionResults }) {
-  return status === 'failed' && !assertionResults.some((test) => test.status === 'failed');
+function readFile({ name: file, status, message, startTime, endTime, assertionResults }) {
+  const name = path.relative('test', file);
+  files.push({ name: path.basename(name, '.test.ts'), seconds: Math.round((endTime - startTime) / 1000) });
+  const failed = assertionResults.filter((test) => test.status === 'failed');
+  for (const test of failed) failures.push(`${name} > ${test.fullName}: ${brief(test.failureMessages[0])}`);
+  if (status === 'failed' && failed.length === 0) failures.push(`${name}: ${brief(message)}`);
+  sum.passed += assertionResults.filter((test) => test.status === 'passed').length;
+  sum.skipped += assertionResults.filter((test) =>
+    ['skipped', 'pending', 'todo', 'disabled'].includes(test.status),
+  ).length;
+}
+
+/** The message's first line: the whole is above. */
+function brief(message = '') {
+  return stripVTControlCharacters(message).trim().split('\n', 1)[0].slice(0, 300);
 }

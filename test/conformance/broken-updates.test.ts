@@ -48,7 +48,7 @@ describeWith('overlay', unavailable, 'updates by two workers', () => {
     fleet = await Fleet.make(2, { shared: true, makeImage });
     [first, second] = fleet.hosts as unknown as [FleetHost, FleetHost];
     old = await head();
-  }, 300_000);
+  });
   afterAll(() => fleet[Symbol.asyncDispose](), 60_000);
 
   /** Hands in an update, and waits until a worker writes. */

@@ -24,7 +24,7 @@ describeWith('overlay', unavailable, 'a canary', () => {
     goldbed = await goldbedWithImage();
     expect((await update()).code).toBe(0);
     first = await head();
-  }, 300_000);
+  });
   beforeEach(async () => {
     if ((await head()) !== first) await goldbed.run('image', 'rollback', testImage, String(first));
   });

@@ -52,7 +52,7 @@ describeWith('overlay', unavailable, 'cancelling all of', () => {
     sources = await Promise.all(
       backends.map((backend) => writeToy(folder, `toy-${backend}`, { build: `echo IN-THE-MIDDLE; sleep ${marker}` })),
     );
-  }, 600_000);
+  });
   afterAll(async () => {
     await goldbed?.run('image', 'rm', stuckImage);
     await daemon?.[Symbol.asyncDispose]();

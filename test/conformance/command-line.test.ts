@@ -19,7 +19,7 @@ describeWith('overlay', unavailable, 'the command line', () => {
   let folder: string;
   beforeAll(async () => {
     goldbed = await goldbedWithImage();
-  }, 300_000);
+  });
   beforeEach(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'goldbed-cli-'));
   });

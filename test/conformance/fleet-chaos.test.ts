@@ -32,7 +32,7 @@ describeWith('overlay', unavailable, 'a fleet', () => {
   beforeAll(async () => {
     fleet = await Fleet.make(3, { clocks: true, smallDisks: 1 });
     await offerRealBuilds(fleet);
-  }, 600_000);
+  });
   afterAll(() => fleet[Symbol.asyncDispose](), 60_000);
 
   test(

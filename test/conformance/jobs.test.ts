@@ -21,7 +21,7 @@ describeWith('overlay', unavailable, 'jobs', () => {
     goldbed = await goldbedWithImage();
     // apt lists in the image: then builds here need no network
     expect((await goldbed.run('image', 'update', testImage, '--wait')).code).toBe(0);
-  }, 300_000);
+  });
   beforeEach(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'goldbed-jobs-'));
   });

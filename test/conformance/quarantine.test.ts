@@ -24,7 +24,7 @@ describeWith('overlay', unavailable, 'quarantine', () => {
     goldbed = new Goldbed(host.state.root, { GOLDBED_REDIS_URL: host.proxy.socketPath });
     await publishChange(host.state.root, fleetImage, 'echo bad >/root/stamp');
     host.start();
-  }, 300_000);
+  });
   afterAll(() => fleet[Symbol.asyncDispose](), 60_000);
 
   const ok = async (...args: string[]): Promise<Ran> => {

@@ -41,7 +41,7 @@ describeWith('network', await partitionUnavailable(), 'three hosts', () => {
     // input files of jobs are in the state folder of the one who hands in: here all hosts see it
     for (const { state: own } of hosts.slice(1)) await shareArtifacts(goldbed.state, own.root);
     for (const host of hosts) await host.start();
-  }, 600_000);
+  });
   afterAll(async () => {
     await network?.[Symbol.asyncDispose]();
     for (const { state } of hosts ?? []) await emptyTrash(state.trash, { wait: true });
