@@ -4,6 +4,7 @@ import path from 'node:path';
 import type Docker from 'dockerode';
 import { identityOf } from '../../exec/process-identity.ts';
 import { packageFile } from '../../exec/package-file.ts';
+import { unlessAborted } from '../../exec/patience.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
 import type { Argv } from '../../protocol/testbed.ts';
 import type { SyscallNumbers } from '../../exec/syscalls.ts';
@@ -61,7 +62,7 @@ export async function startContainer(
   try {
     container = await docker.createContainer(optionsOf(plan, shared, numbers));
     await container.start();
-    await Promise.race([link.ready, failed(container, shared), aborted(signal)]);
+    await unlessAborted(Promise.race([link.ready, failed(container, shared)]), signal);
     return running(container, link, path.join(shared, 'run.sock'), numbers);
   } catch (error) {
     link.end();
@@ -118,13 +119,6 @@ function lastWords(file: string): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    if (signal.aborted) reject(signal.reason as Error);
-    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
-  });
 }
 
 function running(
