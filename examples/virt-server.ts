@@ -29,6 +29,6 @@ const source: TestbedSource = {
 };
 
 const stop = new AbortController();
-for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(name, () => stop.abort(name));
+for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const) process.on(name, () => stop.abort(name));
 const io = { input: process.stdin, output: process.stdout, log: console.error };
 process.exit(await serve(io, source, { copyTimeout: 300, signal: stop.signal }).catch(() => 1));

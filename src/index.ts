@@ -1,12 +1,4 @@
-/**
- * `import { ... } from 'goldbed'`: hand in jobs from TypeScript.
- *
- *     await using redis = await connectRedis({ kind: 'url', url: 'redis://host', allowUnsafe: false }, 'goldbed');
- *     const source = await resolveSource('hello_2.10-3.dsc', artifactsFolder);
- *     const request = buildRequestSchema.parse({ v: 1, kind: 'build', image: 'sid-amd64', source });
- *     const { runId } = await enqueue(redis, request, 'amd64');
- *     const { outcome } = await waitFor(redis, runId, AbortSignal.timeout(3_600_000));
- */
+/** `import { ... } from 'goldbed'`: hand in jobs from TypeScript, watch and steer them. examples/enqueue.ts shows how. */
 export { enqueue, enqueueAll, type Enqueued, type EnqueueOptions } from './producer/enqueue.ts';
 export { cancelRun, findRun, listRuns, showRun, waitFor, type RunDetails, type RunState } from './producer/runs.ts';
 export { pause, resume } from './producer/pause.ts';

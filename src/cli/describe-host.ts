@@ -1,9 +1,8 @@
 /** What this host tells of itself with each heartbeat. */
-import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import type { Backend } from '../backends/backend.ts';
 import { debianArchitecture } from '../exec/debian-architecture.ts';
-import { packageFile } from '../exec/package-file.ts';
+import { packageVersion } from '../exec/package-file.ts';
 import { identityOf } from '../exec/process-identity.ts';
 import { run } from '../exec/run.ts';
 import { currentGenerations } from '../golden/index.ts';
@@ -63,12 +62,11 @@ const tools = [
 ];
 
 async function toolVersions(): Promise<Record<string, string>> {
-  const { version } = JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string };
   const format = '--showformat=${Package} ${Version} ${db:Status-Status}\\n';
   const { stdout } = await run(['/usr/bin/dpkg-query', '--show', format, ...tools], {}); // whatever its exit code
   const installed = stdout.split('\n').flatMap((line) => {
     const [name, found, status] = line.split(' ');
     return name && found && status === 'installed' ? [[name, found] as const] : [];
   });
-  return { goldbed: version, node: process.versions.node, linux: release(), ...Object.fromEntries(installed) };
+  return { goldbed: packageVersion(), node: process.versions.node, linux: release(), ...Object.fromEntries(installed) };
 }

@@ -1,6 +1,7 @@
 /** The command line of `goldbed`: names, flags and help; each command is a file in commands/. */
 import { Command, CommanderError } from 'commander';
 import { ConfigError } from '../config/config-error.ts';
+import { packageVersion } from '../exec/package-file.ts';
 import {
   exitCodes,
   HostError,
@@ -31,6 +32,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const exit = (value: number): void => void (code = value);
   const program = new Command('goldbed')
     .description('build, test and refresh images of Debian packages as queued jobs')
+    .version(packageVersion(), '--version', 'print the version')
     .option('--state <DIR>', 'state folder (GOLDBED_STATE)')
     .option('--redis-url <URL>', 'Redis to use instead of the embedded one (GOLDBED_REDIS_URL)')
     .option('--allow-unsafe-redis', 'accept a Redis that may evict or does not persist')

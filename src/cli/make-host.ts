@@ -30,8 +30,7 @@ const copyTimeout = 300;
 /** @param leases the right to write images, in the name of a job */
 export function makeHost(context: Context, socketFolder: string, leases: (job: string) => FenceSource): HostParts {
   const { settings, state } = context;
-  requireKnownBackends(settings);
-  const backends = nativeBackends(state, settings).map((backend) => ifAllowed(settings, patient(backend)));
+  const backends = backendsOf(context);
   const host: Host = {
     name: settings.worker.name,
     state,
@@ -67,6 +66,12 @@ export function makeHost(context: Context, socketFolder: string, leases: (job: s
   return { host, backends };
 }
 
+/** Those that work here are among them, and those that do not. @throws {ConfigError} */
+export function backendsOf({ settings, state }: Context): readonly Backend[] {
+  requireKnownBackends(settings);
+  return nativeBackends(state, settings).map((backend) => ifAllowed(settings, patient(backend)));
+}
+
 /** What a job would run on now; undefined when nothing would. @param choice may be `any` */
 export async function expectedOn(
   { settings, state }: Context,
@@ -85,7 +90,7 @@ export async function expectedOn(
 }
 
 /** The one asked for; for `any` the first that works here. @throws {TestbedError} with the reasons */
-async function choose(backends: readonly Backend[], choice: BackendChoice): Promise<Backend> {
+export async function choose(backends: readonly Backend[], choice: BackendChoice): Promise<Backend> {
   const reasons: string[] = [];
   for (const backend of backends) {
     if (choice !== 'any' && choice !== backend.name) continue;

@@ -17,6 +17,7 @@ import { openRedis, type Context } from './context.ts';
 import { knownImages } from './offers.ts';
 import { describeOutcome } from './outcome-text.ts';
 import { json, out, progress } from './print.ts';
+import { requireRunnableHere } from './runnable-here.ts';
 import { fetchResults, resultFolder } from './results.ts';
 import { waitWithWorker } from './wait.ts';
 
@@ -42,12 +43,14 @@ export async function submit(context: Context, request: JobRequest, flags: Submi
   await using redis = await openRedis(context, new AbortController().signal);
   const options: EnqueueOptions = { ...asked, ...(await deadlineIn(redis, seconds)) };
   await requireImage(context, redis, request.image);
+  const waits = flags.wait === true || flags.output !== undefined;
+  if (waits && (await liveWorkers(redis.client, redis.keys)).length === 0) await requireRunnableHere(context, request);
   const arch = await debianArchitecture();
   const { runId, state } = await enqueue(redis, request, arch, options);
   progress(
     `${runId} ${request.kind} ${describeRequest(request)} on ${request.image}${state === 'new' ? '' : ` (${state})`}`,
   );
-  if (flags.wait !== true && flags.output === undefined) {
+  if (!waits) {
     if (flags.json) json({ id: runId, kind: request.kind, state });
     else out(runId);
     return 0;

@@ -1,5 +1,5 @@
-/** Files of this package that are run, not imported: the helpers in libexec/, the programs in bin/. */
-import { existsSync } from 'node:fs';
+/** What of this package is read or run, not imported: the helpers in libexec/, the programs in bin/, its version. */
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 
 /**
@@ -8,6 +8,12 @@ import path from 'node:path';
  */
 export function packageFile(name: string): string {
   return path.join((root ??= packageRoot(import.meta.dirname)), name);
+}
+
+/** Of goldbed. */
+export function packageVersion(): string {
+  const { version } = JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as { version: string };
+  return version;
 }
 
 let root: string | undefined;

@@ -1,4 +1,7 @@
-/** What makes a new generation worth having: packages, what is on hold or came automatically, and package lists. */
+/**
+ * What makes a new generation worth having: packages, what is on hold or came automatically, package lists, and what an
+ * administrator keeps beside them. A log or a cache that changed does not.
+ */
 import type { Argv } from '../protocol/testbed.ts';
 import { together } from './together.ts';
 import { manifestInside, outputOf } from './verify.ts';
@@ -10,6 +13,9 @@ export interface InsideState {
   readonly everything: string;
 }
 
+/** What an administrator keeps: all but what some backends mount over it (-xdev does not leave out a single file). */
+const kept = 'find /etc /usr/local /opt /srv -xdev ! -path /etc/resolv.conf ! -path "/etc/host*"';
+
 export async function insideState(auxverb: Argv, signal: AbortSignal): Promise<InsideState> {
   // partial/ and lock are apt's own; the order of find is not. apt takes an index only if it is the one that its Release
   // file names by hash, so these files are read, and not the hundred megabytes of indexes
@@ -19,6 +25,8 @@ export async function insideState(auxverb: Argv, signal: AbortSignal): Promise<I
     'find lists -type f -name "*Release*" ! -path "lists/partial/*" -exec sha256sum {} + | sort -k 2',
     'if test -e extended_states; then sha256sum extended_states; fi',
     '/usr/bin/dpkg --get-selections',
+    `${kept} -type f -exec sha256sum {} + | sort -k 2`,
+    String.raw`${kept} -printf "%p %y %m %U %G %l\n" | sort`,
   ].join(' && ');
   const [manifest, lists] = await together([
     manifestInside(auxverb, signal),

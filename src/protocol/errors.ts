@@ -10,7 +10,6 @@ export const exitCodes = {
   internal: 70,
   notFinished: 75,
   infrastructure: 76,
-  notAllowed: 77,
   config: 78,
   interrupted: 130,
 } as const;

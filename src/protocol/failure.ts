@@ -44,6 +44,9 @@ export function parseFailure(failedReason: string): Failure {
   }
 }
 
+/** The reason with which a run is cancelled whose deadline has passed. */
+export const deadlinePassed = 'its deadline has passed';
+
 export function exitCodeOf(failure: Failure): number {
   switch (failure.class) {
     case 'usage':
@@ -52,7 +55,7 @@ export function exitCodeOf(failure: Failure): number {
     case 'lost':
       return exitCodes.infrastructure;
     case 'interrupted':
-      return exitCodes.interrupted;
+      return failure.message === deadlinePassed ? exitCodes.notFinished : exitCodes.interrupted;
     case 'internal':
       return exitCodes.internal;
   }

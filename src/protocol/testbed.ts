@@ -1,6 +1,6 @@
 /**
- * The seam between the adt-virt server and the backends: what a backend offers, and what the server makes of it.
- * A method that is present is an advertised capability; there is no second list to keep in step.
+ * The seam between the adt-virt server and the backends: what a backend offers, and what the server makes of it. A source
+ * says beforehand what its testbeds will be able to do; they have the methods for it.
  */
 import type { Readable, Writable } from 'node:stream';
 

@@ -1,8 +1,12 @@
 /** One table, several servers: ours, and Debian's own as the oracle. */
 import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { expect, test } from 'vitest';
 import { overlayBackend } from '../../src/backends/overlay/index.ts';
 import { stateAt } from '../../src/config/state.ts';
+import { run } from '../../src/exec/run.ts';
 import { goldbedWithImage, smallImage, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { stockGeneration } from './fixtures/stock-generation.ts';
@@ -53,4 +57,17 @@ test.each([
   wire.child.stdout?.on('data', (chunk: Buffer) => (said += chunk.toString()));
   const code = await new Promise((resolve) => wire.child.once('close', resolve));
   expect({ code, said }).toEqual({ code: 2, said: '' });
+});
+
+test('a configuration that is wrong is one line', async () => {
+  const home = await mkdtemp(path.join(tmpdir(), 'goldbed-wrong-'));
+  try {
+    await mkdir(path.join(home, 'goldbed'));
+    await writeFile(path.join(home, 'goldbed/wrong.yaml'), 'worker: { slotz: 1 }\n');
+    const { code, stdout, stderr } = await run([virtProgram, 'null'], { env: { ...node, XDG_CONFIG_HOME: home } });
+    expect([code, stdout]).toEqual([1, '']);
+    expect(stderr).toMatch(/^goldbed-virt: .*wrong\.yaml: .*slotz.*\n$/);
+  } finally {
+    await rm(home, { recursive: true });
+  }
 });

@@ -15,6 +15,7 @@ import type { ImageDetails } from '../../src/golden/show.ts';
 import { readHead, readManifest } from '../../src/golden/store.ts';
 import { verifyGeneration } from '../../src/golden/verify-generation.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
+import { breaks, plantIn, sbuildUpdate } from './fixtures/outdated-image.ts';
 import { goldbedWithImage, program, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { Wire } from './vectors/describe-virt-server.ts';
@@ -22,7 +23,6 @@ import { Wire } from './vectors/describe-virt-server.ts';
 const image = 'bridge';
 const unavailable = await overlayBackend(stateAt('/nonexistent')).unavailable();
 const noSbuild = isExecutable('/usr/bin/sbuild-update') ? undefined : 'apt-get install sbuild';
-const sbuildUpdate = ['sbuild-update', '--chroot-mode=autopkgtest', '-udcar', 'unstable'];
 
 describeWith('overlay', unavailable ?? noSbuild, 'sbuild-update', () => {
   let goldbed: Goldbed;
@@ -55,23 +55,11 @@ describeWith('overlay', unavailable ?? noSbuild, 'sbuild-update', () => {
   const update = (...flags: string[]) =>
     run([program, 'golden-update', ...flags, image, '--', ...sbuildUpdate], { env: environment() });
 
-  /** Publishes a generation in which gpgv is out of date, and apt obeys these lines of configuration. */
   const plant = async (configuration: string): Promise<number> => {
-    const wire = new Wire(server());
-    expect(await wire.ask('open-golden')).toMatch(/^ok /);
-    const auxverb = decodeArgv((await wire.ask('print-execute-command')).slice(3));
-    const script = [
-      `sed -i '/^Package: gpgv$/,/^$/s/^Version: .*/Version: 0.1/' /var/lib/dpkg/status`,
-      `printf '%s' "$1" >/etc/apt/apt.conf.d/99planted`,
-    ];
-    const planted = await run([...auxverb, '/bin/sh', '-ec', script.join('\n'), 'sh', configuration]);
-    expect(planted).toMatchObject({ code: 0 });
-    expect(await wire.ask('commit-golden')).toBe('ok');
-    expect(await wire.quit()).toBe(0);
+    await plantIn(server(), configuration);
     expect(await versionOf('gpgv')).toMatch(/^gpgv\t0\.1\t/);
     return head();
   };
-  const breaks = 'DPkg::Pre-Invoke {"echo planted; exit 7";};\n';
 
   test('a good upgrade is published; the next one finds nothing to do', async () => {
     const before = await plant('');
@@ -195,6 +183,26 @@ describeWith('overlay', unavailable ?? noSbuild, 'sbuild-update', () => {
     wire.child.kill('SIGTERM');
     expect(await wire.ended()).toBe('SIGTERM');
     expect(await head()).toBe(before);
+  });
+
+  test('a file of the administrator’s is a change; what a package manager leaves in its logs is none', async () => {
+    const before = await head();
+    const session = async (...script: string[]): Promise<number> => {
+      const { argv, ...rest } = server();
+      const [virt = '', ...args] = argv;
+      const wire = new Wire({ ...rest, argv: [virt, '--golden=commit', ...args] });
+      expect(await wire.ask('open')).toMatch(/^ok /);
+      const auxverb = await wire.executeCommand();
+      expect(await run([...auxverb, 'apt-get', 'clean'])).toMatchObject({ code: 0 });
+      for (const line of script) expect(await run([...auxverb, '/bin/sh', '-c', line])).toMatchObject({ code: 0 });
+      expect(await wire.ask('close')).toBe('ok');
+      expect(await wire.quit()).toBe(0);
+      return head();
+    };
+    expect(await session('echo by hand >>/etc/by-hand')).toBe(before + 1);
+    expect(await session('echo said >>/var/log/dpkg.log; touch /etc/by-hand')).toBe(before + 1);
+    expect(await session('chmod 600 /etc/by-hand')).toBe(before + 2);
+    expect(await session('rm /etc/by-hand')).toBe(before + 3);
   });
 
   test('SIGTERM in the middle of apt: discarded, the image intact, the lock free', async () => {

@@ -115,6 +115,7 @@ describeWith('overlay', unavailable, 'jobs', () => {
   test('no free disk: the job waits, and is told why; nothing is spent on it', async () => {
     const tree = await writeToy(folder, 'toy-nodisk');
     const poor = new Goldbed(goldbed.state, { GOLDBED_MIN_FREE_DISK: '999999999' });
+    const worker = await poor.startWorker();
     const child = spawn(program, ['build', tree, '--image', testImage, '--wait'], { env: poor.env });
     let said = '';
     for await (const chunk of child.stderr) {
@@ -124,8 +125,27 @@ describeWith('overlay', unavailable, 'jobs', () => {
     expect(said).toMatch(/waits: .* holds back: this host: no free disk: \d+ MB left in .*, 999999999 MB are needed/);
     const [runId = ''] = said.split(' ');
     expect(json((await goldbed.run('show', runId, '--json')).stdout)).toMatchObject({ state: 'waiting' });
+    worker.child.kill('SIGTERM');
+    await once(worker.child, 'exit');
     const done = await goldbed.run('build', tree, '--image', testImage, '--json', '--wait');
     expect(json(done.stdout)).toMatchObject({ id: runId, outcome: { attempt: 1, result: { status: 'successful' } } });
+  });
+
+  test('no worker, and this host cannot run the job: one line at once, and nothing is handed in', async () => {
+    const tree = await writeToy(folder, 'toy-nowhere');
+    const build = ['build', tree, '--image', testImage, '--wait'];
+    const no = String.raw`^goldbed: no worker is running, and this host cannot run it: `;
+    const disk = await new Goldbed(goldbed.state, { GOLDBED_MIN_FREE_DISK: '999999999' }).run(...build);
+    expect([disk.code, disk.stdout]).toEqual([69, '']);
+    expect(disk.stderr).toMatch(
+      new RegExp(String.raw`${no}no free disk: \d+ MB left in .*, 999999999 MB are needed\n$`),
+    );
+    const docker = await new Goldbed(goldbed.state, { GOLDBED_DOCKER_SOCKET: '/nonexistent' }).run(
+      ...[...build, '--backend', 'docker'],
+    );
+    expect([docker.code, docker.stdout]).toEqual([69, '']);
+    expect(docker.stderr).toMatch(new RegExp(String.raw`${no}docker: .*/nonexistent.*\n$`));
+    expect((await goldbed.run('ps', '--all')).stdout).not.toContain('toy-nowhere');
   });
 
   test('build dependencies that cannot be installed are dep-wait; so are those of a test', async () => {

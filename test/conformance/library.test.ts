@@ -12,7 +12,7 @@ const example = (name: string): string => path.join(checkout, 'examples', name);
 
 test('the code in the README is that of examples/, all of it, and imports what the package exports', () => {
   const readme = readFileSync(path.join(checkout, 'README.md'), 'utf8');
-  const section = /^## A library for others\n(.*?)^## /ms.exec(readme)?.[1] ?? '';
+  const section = /^## From TypeScript\n(.*?)^## Configuration/ms.exec(readme)?.[1] ?? '';
   const shown = [...section.matchAll(/\(`examples\/(.+?)`\):\n\n```ts\n(.*?)^```$/gms)].map(([, name, text]) => [
     name,
     text,
@@ -21,8 +21,8 @@ test('the code in the README is that of examples/, all of it, and imports what t
   expect(Object.fromEntries(shown)).toEqual(
     Object.fromEntries(files.map((name) => [name, readFileSync(example(name), 'utf8')])),
   );
-  expect(files).toEqual(['virt-client.ts', 'virt-server.ts']);
-  for (const [, text] of shown) expect(text).toContain("from 'goldbed/adt-virt'");
+  expect(files).toEqual(['enqueue.ts', 'virt-client.ts', 'virt-server.ts']);
+  for (const [, text] of shown) expect(text).toMatch(/ from 'goldbed(\/adt-virt)?'/);
 });
 
 /** By the code that the README shows: it is what the files hold. */

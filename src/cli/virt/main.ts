@@ -8,6 +8,14 @@ import { terminalShell } from './terminal-shell.ts';
 
 /** @returns the exit status. Dies by the signal, after cleaning up, when one came. */
 export async function virtMain(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  try {
+    return await chosen(args, env);
+  } catch (error) {
+    return fail(messageOf(error)); // a configuration that cannot be read, for one
+  }
+}
+
+async function chosen(args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const golden = args.filter((word) => word.startsWith('--golden'));
   const [name = '', ...rest] = args.filter((word) => !word.startsWith('--golden'));
   const [socketPath] = rest;
@@ -37,12 +45,8 @@ export async function virtMain(args: readonly string[], env: NodeJS.ProcessEnv):
 
 /** Ends as the server did. */
 async function external(server: string, env: NodeJS.ProcessEnv): Promise<number> {
-  try {
-    const { code, signal } = await runExternal(server, env);
-    return signal === null ? (code ?? 1) : await dieBy(signal);
-  } catch (error) {
-    return fail(messageOf(error));
-  }
+  const { code, signal } = await runExternal(server, env);
+  return signal === null ? (code ?? 1) : dieBy(signal);
 }
 
 async function run(

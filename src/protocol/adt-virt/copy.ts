@@ -65,7 +65,9 @@ async function copyFileUp(source: string, target: string, options: CopyOptions):
   await using output = await openFile(target, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW);
   const { reply, said } = await execute([...options.auxverb, ...send], 'ignore', output.fd, options);
   const mode = /^mode ([0-7]{1,5})$/m.exec(said)?.[1];
-  if (reply === 'ok' && mode !== undefined) await output.chmod(Number.parseInt(mode, 8) & 0o777);
+  // a device of this host (`copyup FILE /dev/null`) keeps its own
+  if (reply === 'ok' && mode !== undefined && (await output.stat()).isFile())
+    await output.chmod(Number.parseInt(mode, 8) & 0o777);
   return reply;
 }
 

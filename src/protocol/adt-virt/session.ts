@@ -58,7 +58,7 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** Without the stock servers' stray `ok` and duplicates. Values stay encoded as the server sent them, decoded once. */
+  /** Without the stock servers' stray `ok` and duplicates. Values stay as the server sent them: encoded. */
   async capabilities(): Promise<string[]> {
     const words = await this.#command('protocol', 'capabilities');
     return [...new Set(words.filter((word) => word !== 'ok'))];

@@ -42,6 +42,13 @@ test('a file keeps its mode and loses none of its bytes, both ways', async () =>
   expect([await modeOf('b'), await modeOf('c')]).toEqual(['750', '750']);
 });
 
+test.skipIf(process.getuid?.() !== 0)('a device of this host takes the bytes, and keeps its mode', async () => {
+  execFileSync('/bin/mknod', ['--mode=666', at('null'), 'c', '1', '3']);
+  await writeFile(at('secret'), 'x', { mode: 0o600 });
+  expect(await copyUp(at('secret'), at('null'), options())).toBe('ok');
+  expect(await modeOf('null')).toBe('666');
+});
+
 test('trees merge both ways, with links, hard links and modes', async () => {
   await mkdir(at('tree/sub'), { recursive: true });
   await writeFile(at('tree/sub/f'), 'new');
