@@ -1,7 +1,7 @@
 /**
  * A fleet whose parts are killed, frozen and cut off at random: every job that was acknowledged ends in exactly one result,
  * of an attempt that there was; slots are never exceeded; and at the end nothing is left. GOLDBED_CHAOS_SEED replays the
- * faults, GOLDBED_CHAOS_FAULTS sets how many.
+ * faults, GOLDBED_FLEET_FAULTS sets how many.
  */
 import { appendFileSync } from 'node:fs';
 import { mkdir, symlink } from 'node:fs/promises';
@@ -13,7 +13,7 @@ import { enqueue, enqueueAll } from '../../src/producer/enqueue.ts';
 import { resolveSource } from '../../src/producer/source.ts';
 import { waitFor } from '../../src/producer/runs.ts';
 import { jobRequestSchema, type JobRequest } from '../../src/protocol/job-request.ts';
-import { dice, faults, type Dice } from './fixtures/dice.ts';
+import { dice, fleetFaults, type Dice } from './fixtures/dice.ts';
 import { Fleet } from './fixtures/fleet.ts';
 import { historyOf, leftOnHosts } from './fixtures/fleet-history.ts';
 import { requestFor, someFault } from './fixtures/fleet-faults.ts';
@@ -24,7 +24,7 @@ import { describeWith } from './fixtures/requirements.ts';
 import { writeToy } from './fixtures/toy-package.ts';
 
 const unavailable = clockUnavailable ?? (await overlayBackend(stateAt('/nonexistent')).unavailable());
-const count = faults(300);
+const count = fleetFaults(300);
 const never = new AbortController().signal;
 
 describeWith('overlay', unavailable, 'a fleet', () => {
