@@ -7,7 +7,7 @@ import type { RedisHandle } from '../redis/connect.ts';
 import type { Context } from './context.ts';
 import { describeWait } from './outcome-text.ts';
 import { progress } from './print.ts';
-import { startWorker, type RunningWorker } from './run-worker.ts';
+import type { RunningWorker } from './run-worker.ts';
 
 export interface Waited {
   /** Undefined when the wait was given up. */
@@ -35,6 +35,7 @@ export async function waitWithWorker(
       if (['completed', 'failed', 'cancelled'].includes(seen.state) || own !== undefined) return;
       if ((await liveWorkers(redis.client, redis.keys)).length > 0) return;
       progress('no worker is running: running the job here');
+      const { startWorker } = await import('./run-worker.ts');
       own = await startWorker(context, { capacity: roomFor(context, seen.size), log: () => {}, onBegin });
       // it may have to run again, after a failure of its testbed
       void own.finished.then(

@@ -41,7 +41,10 @@ export async function bootstrap(
   signal: AbortSignal,
 ): Promise<void> {
   const bootSources = sourcesList(plan.sources, ['deb'], signedBy('', plan.origin));
-  await unpack(mmdebstrapArguments(plan), bootSources, layer, temporary, progress, signal);
+  // where mmdebstrap runs as a user of its namespace, only the common folder for temporary files is open to it
+  const place = isRoot() ? { TMPDIR: temporary } : {};
+  const env = { ...cleanEnvironment, ...place, GOLDBED_INCLUDE: plan.recipe.include.join(' ') };
+  await unpack({ argv: mmdebstrapArguments(plan), sources: bootSources, env }, layer, progress, signal);
   await normalise(plan, layer);
 }
 
@@ -58,13 +61,16 @@ const checkHook = [
   `if command -v apt-get >/dev/null; then apt-get check; fi' >&2`,
 ].join(' ');
 
+/** Before what is essential is set up, which takes most of the time: whether there is all that was asked for beside it. */
+const includeHook = 'APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get --simulate --quiet install $GOLDBED_INCLUDE >/dev/null';
+
 function mmdebstrapArguments({ recipe, aptOptions }: BootstrapPlan): string[] {
   return [
     mmdebstrap,
     `--mode=${isRoot() ? 'root' : 'unshare'}`,
     `--variant=${recipe.variant}`,
     `--architectures=${recipe.arch}`,
-    ...(recipe.include.length === 0 ? [] : [`--include=${recipe.include.join(',')}`]),
+    ...(recipe.include.length === 0 ? [] : [`--include=${recipe.include.join(',')}`, `--extract-hook=${includeHook}`]),
     ...aptOptions.map((option) => `--aptopt=${option}`),
     `--customize-hook=${checkHook}`,
     recipe.suite,
@@ -73,16 +79,19 @@ function mmdebstrapArguments({ recipe, aptOptions }: BootstrapPlan): string[] {
   ];
 }
 
+interface Making {
+  readonly argv: readonly string[];
+  /** For standard input. */
+  readonly sources: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
 async function unpack(
-  argv: readonly string[],
-  sources: string,
+  { argv, sources, env }: Making,
   layer: string,
-  temporary: string,
   progress: (line: string) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  // where mmdebstrap runs as a user of its namespace, only the common folder for temporary files is open to it
-  const env = isRoot() ? { ...cleanEnvironment, TMPDIR: temporary } : cleanEnvironment;
   const maker = start([...ownMounts(), ...argv], ['pipe', 'pipe', 'pipe'], { env, signal });
   maker.stdin?.on('error', () => {});
   maker.stdin?.end(sources);

@@ -16,7 +16,7 @@ import { readHead, readManifest } from '../../src/golden/store.ts';
 import { verifyGeneration } from '../../src/golden/verify-generation.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { breaks, plantIn, sbuildUpdate } from './fixtures/outdated-image.ts';
-import { goldbedWithImage, program, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
+import { goldbedWithCopy, program, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { Wire } from './vectors/describe-virt-server.ts';
 
@@ -28,7 +28,7 @@ describeWith('overlay', unavailable ?? noSbuild, 'sbuild-update', () => {
   let goldbed: Goldbed;
   let folder: string;
   beforeAll(async () => {
-    goldbed = await goldbedWithImage({ name: image, variant: 'apt' });
+    goldbed = await goldbedWithCopy(image);
     await plant(''); // what an earlier run has planted
     const updated = await goldbed.run('image', 'update', image, '--wait'); // package lists
     expect(updated.code, updated.stderr).toBe(0);

@@ -9,7 +9,7 @@ import { run } from '../../src/exec/run.ts';
 import { layoutOf } from '../../src/golden/layout.ts';
 import { readHead, readManifest } from '../../src/golden/store.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
-import { goldbedWithImage, program, virtProgram } from './fixtures/goldbed.ts';
+import { goldbedWithCopy, program, virtProgram } from './fixtures/goldbed.ts';
 import { breaks, plantIn, sbuildUpdate } from './fixtures/outdated-image.ts';
 import { describeWith } from './fixtures/requirements.ts';
 
@@ -23,7 +23,7 @@ let home: string;
 let state: string;
 beforeAll(async () => {
   home = await mkdtemp(path.join(tmpdir(), 'goldbed-update-'));
-  ({ state } = await goldbedWithImage({ name: image, variant: 'apt' }));
+  ({ state } = await goldbedWithCopy(image));
   if (dockerUnavailable() === undefined) daemon = await startDockerDaemon();
 });
 afterAll(async () => {

@@ -13,7 +13,7 @@ import { leaveRestartNote } from '../../worker/restart-note.ts';
 import { workerCapacity } from '../capacity.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
 import { progress } from '../print.ts';
-import { startWorker, type RunningWorker } from '../run-worker.ts';
+import type { RunningWorker } from '../run-worker.ts';
 import { succeedsVariable, Successors, type Said } from '../successors.ts';
 import { workerRestartCommand } from './worker-restart.ts';
 
@@ -49,6 +49,7 @@ interface Options {
 }
 
 async function runMain(context: Context, { capacity, log }: Options, signals: Signals): Promise<number> {
+  const { startWorker } = await import('../run-worker.ts');
   const worker = await startWorker(context, { capacity, log, resident: true, main: identityOf() });
   const folder = journalFolder(context.state, worker.incarnation);
   const successors = new Successors({
@@ -73,6 +74,7 @@ async function runSuccessor(
   { capacity, log, succeeds }: Options & { succeeds: string },
   signals: Signals,
 ): Promise<number> {
+  const { startWorker } = await import('../run-worker.ts');
   const say = (said: Said): void => void (process.connected && process.send?.(said));
   const worker = await startWorker(context, { capacity, log, resident: true, succeeds, onPassed: () => say('passed') });
   say('in charge');
