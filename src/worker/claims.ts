@@ -73,9 +73,10 @@ export class Claims implements AsyncDisposable {
   }
 
   /** Undefined when nothing waits there. */
-  async claim(key: RoutingKey): Promise<Claimed | undefined> {
+  async claim(key: RoutingKey, stop?: AbortSignal): Promise<Claimed | undefined> {
     const worker = this.#workerOf(key);
     const token = this.#spare.get(key) ?? (await this.#newToken(key));
+    if (stop?.aborted === true) return void this.#spare.set(key, token);
     this.#spare.delete(key);
     const { unsure } = token;
     const connection = this.#connections;
@@ -95,7 +96,7 @@ export class Claims implements AsyncDisposable {
     if (lost?.left !== false) return claimed;
     const message = `its worker died or fell silent ${lost.times} times while it ran${onHosts(lost)}`;
     await claimed.fail(failureError({ class: 'lost', message }, undefined), { retry: false });
-    return this.claim(key);
+    return this.claim(key, stop);
   }
 
   /** A job that another process of this worker has claimed. Undefined when there is no such job any more. */

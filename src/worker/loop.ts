@@ -30,7 +30,7 @@ export async function runLoop(options: LoopOptions, stop: AbortSignal): Promise<
   try {
     const next = nextJob(options);
     while (!stop.aborted) {
-      const found = await next();
+      const found = await next(stop);
       if (found === undefined) {
         await bell.wait(options.claims.nextDue(), options.sweep);
         continue;
@@ -57,16 +57,16 @@ async function runInRoom({ claimed, room }: NextJob, options: LoopOptions): Prom
 }
 
 /** Undefined when there is nothing to begin now. */
-function nextJob(options: LoopOptions): () => Promise<NextJob | undefined> {
+function nextJob(options: LoopOptions): (stop: AbortSignal) => Promise<NextJob | undefined> {
   const { ledger, sweep, log, now = () => performance.now() } = options;
   const jobs = new NextJobs(options);
   let looked = -Infinity;
-  return async () => {
+  return async (stop) => {
     // a full host asks Redis nothing at each nudge; but it looks now and then, for what finds no room
     if (ledger.full && now() - looked < sweep / 2) return undefined;
     looked = now();
     try {
-      return await jobs.next();
+      return await jobs.next(stop);
     } catch (error) {
       log(`cannot claim: ${String(error)}`); // Redis is away: the next sweep tries again
       return undefined;

@@ -37,8 +37,8 @@ export class NextJobs {
     this.#turns = new Turns(options.patience ?? usualPatience, options.now ?? (() => performance.now()));
   }
 
-  /** Undefined when nothing is there that this host could run now. */
-  async next(): Promise<NextJob | undefined> {
+  /** Undefined when nothing is there that this host could run now; it begins nothing once `stop` has fired. */
+  async next(stop: AbortSignal): Promise<NextJob | undefined> {
     const { claims, ledger, offers } = this.#options;
     const offered = new Set(await offers());
     const ready = (await claims.ready()).filter((key) => offered.has(key));
@@ -46,7 +46,7 @@ export class NextJobs {
     await this.#keepRoom();
     for (const key of this.#turns.inTurn(ready, this.#kept?.key)) {
       const room = key === this.#kept?.key ? this.#kept.room.reserve() : ledger.reserve(sizeOf(key));
-      const claimed = room === undefined ? undefined : await this.#claimInto(room, key);
+      const claimed = room === undefined ? undefined : await this.#claimInto(room, key, stop);
       if (room !== undefined && claimed !== undefined) return { claimed, room };
     }
     return undefined;
@@ -74,10 +74,10 @@ export class NextJobs {
     this.#kept = undefined;
   }
 
-  async #claimInto(room: Reservation, key: RoutingKey): Promise<Claimed | undefined> {
+  async #claimInto(room: Reservation, key: RoutingKey, stop: AbortSignal): Promise<Claimed | undefined> {
     let claimed: Claimed | undefined;
     try {
-      claimed = await this.#options.claims.claim(key);
+      claimed = await this.#options.claims.claim(key, stop);
     } finally {
       if (claimed === undefined) room[Symbol.dispose]();
     }
