@@ -2,7 +2,10 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { overlayBackend } from '../../src/backends/overlay/index.ts';
+import { stateAt } from '../../src/config/state.ts';
 import { run, type Finished } from '../../src/exec/run.ts';
+import { Fleet, fleetImage } from './fixtures/fleet.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { smallRoot } from './fixtures/small-root.ts';
 
@@ -84,5 +87,19 @@ describeWith('chroot', noRoot, 'the example client and the example server', () =
     const missing = await run(server('/nonexistent'), { input: 'open\nquit\n' });
     expect([missing.code, missing.stdout]).toEqual([16, 'ok\n']);
     expect(copies()).toEqual(before);
+  });
+});
+
+const noOverlay = await overlayBackend(stateAt('/nonexistent')).unavailable();
+
+describeWith('overlay', noOverlay, 'the example that hands in a job', () => {
+  test('waits until a worker has run it, and tells how it went', async () => {
+    await using fleet = await Fleet.make(1);
+    fleet.hosts[0]?.start();
+    const argv = [...tsx, example('enqueue.ts'), fleet.url, fleetImage, 'package-1', fleet.root];
+    const { code, stdout, stderr } = await run(argv);
+    expect([code, stdout], stderr).toEqual([0, 'successful\n']);
+    expect(stderr).toMatch(/^b?[0-9a-f]+ new\n$/);
+    await fleet.hosts[0]?.leave();
   });
 });
