@@ -53,6 +53,15 @@ export async function readJson<T>(file: string, schema: z.ZodType<T>): Promise<T
   }
 }
 
+/**
+ * What {@link writeWhole} had written is gone with the power: file systems leave such a file empty, or with NUL bytes in it.
+ * Whoever wrote it is dead, then.
+ */
+export async function isLost(file: string): Promise<boolean> {
+  const text = await readText(file);
+  return text !== undefined && /^\0*$/.test(text);
+}
+
 /** A file's text, or undefined when there is none. */
 export async function readText(file: string): Promise<string | undefined> {
   try {
