@@ -6,14 +6,14 @@
  * marks, then looks at the pins, removes, and takes its marks back. Whoever comes second sees the other, and gives way.
  */
 import { mkdirSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
 import type { Content } from '../backends/backend.ts';
 import { isAlive, ownIdentity, processIdentitySchema } from '../exec/process-identity.ts';
 import { withImageLock } from './store/image-lock.ts';
 import { userName } from '../exec/user-name.ts';
-import { isLost, isMissing, isReadOnly, readJson, writeWhole } from '../exec/durable.ts';
+import { isLost, isReadOnly, readJson, removeDeadDrafts, writeWhole } from '../exec/durable.ts';
 import { HostError, messageOf } from '../protocol/errors.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
@@ -139,12 +139,10 @@ export async function allLivePins(layout: ImageLayout): Promise<Pin[]> {
 async function readPins(layout: ImageLayout): Promise<{ live: Pin[]; unreadable: string[] }> {
   const live: Pin[] = [];
   const unreadable: string[] = [];
+  await removeDeadDrafts(layout.pins);
   for (const name of await entries(layout.pins)) {
     const file = path.join(layout.pins, name);
-    if (name.startsWith('.')) {
-      await removeDeadDraft(file);
-      continue;
-    }
+    if (name.startsWith('.')) continue; // being written
     try {
       const pin = await readJson(file, pinSchema);
       if (pin === undefined) continue; // released meanwhile
@@ -172,16 +170,6 @@ async function readHeadNumber(store: ImageStore, layout: ImageLayout): Promise<n
   const head = await headGeneration(layout);
   if (head === undefined) throw await unknownImage(store, layout.image);
   return head;
-}
-
-/** durable.ts names the writer's process id in a draft. */
-async function removeDeadDraft(file: string): Promise<void> {
-  const [, pid] = /^\.draft-(\d+)-/.exec(path.basename(file)) ?? [];
-  try {
-    await readFile(`/proc/${pid}/stat`);
-  } catch (error) {
-    if (isMissing(error)) await removeDead(file);
-  }
 }
 
 /** A look at a read-only store shows what is there. */

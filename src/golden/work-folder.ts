@@ -4,6 +4,7 @@
  */
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
+import { removeDeadDrafts } from '../exec/durable.ts';
 import { isAlive, ownIdentity, type ProcessIdentity } from '../exec/process-identity.ts';
 import { discard } from '../exec/trash.ts';
 import type { ImageLayout, ImageStore } from './layout.ts';
@@ -22,11 +23,12 @@ export async function makeWorkFolder(layout: ImageLayout, fence: number): Promis
   return { name, path: folder };
 }
 
-/** A fence is used once, so no new folder has the name of an old one. */
+/** A fence is used once, so no new folder has the name of an old one. With the work goes what they had begun to write down. */
 export async function removeDeadWork(store: ImageStore, layout: ImageLayout): Promise<void> {
   for (const name of await entries(layout.work)) {
     if (!isOfTheLiving(name)) await discard(path.join(layout.work, name), store.trash);
   }
+  for (const folder of [layout.root, layout.failed, layout.waiting]) await removeDeadDrafts(folder);
 }
 
 /** Fences of those that are still at work. */

@@ -75,7 +75,9 @@ test("a dead process's pin and a dead draft hold nothing and are removed", async
   const process = { ...identityOf(), started: '0' };
   const dead = { v: 1, session: 'dead', process, since: '2024-01-01T00:00:00Z', generation: 1, what: 'x' };
   await writeFile(path.join(layout.pins, 'dead.json'), JSON.stringify(dead));
-  await writeFile(path.join(layout.pins, '.draft-4194304999-x'), '');
+  const own = identityOf();
+  const earlier = `.draft-${own?.pid}.1-x`; // another process had our number
+  for (const name of ['.draft-4194304999-x', earlier]) await writeFile(path.join(layout.pins, name), '');
   expect(await collect(state, 'sid', { keep: 1 })).toEqual([1]);
   expect(readdirSync(layout.pins)).toEqual(['live.json']);
 });
