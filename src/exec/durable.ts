@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { open, readdir, rename, rm, symlink } from 'node:fs/promises';
+import { lstat, open, readdir, rename, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import type { z } from 'zod';
 import { identityOf, ownIdentity } from './process-identity.ts';
@@ -90,25 +90,34 @@ export function isReadOnly(error: unknown): boolean {
  * looks at, and says whose it is: of a killed process it stays, until somebody {@link removeDeadDrafts removes} it.
  */
 export function draftIn(folder: string): string {
-  const { pid, started } = ownIdentity();
-  return path.join(folder, `.draft-${pid}.${started}-${randomUUID()}`);
+  const { pid, started, pidNamespace } = ownIdentity();
+  const process = [pid, started, pidNamespace].filter((part) => part !== undefined).join('.');
+  return path.join(folder, `.draft-${process}-${randomUUID()}`);
 }
 
 /** Silent about a folder that is not there, and one that nobody can write: a look at it shows what is there. */
 export async function removeDeadDrafts(folder: string): Promise<void> {
   try {
     for (const name of await readdir(folder)) {
-      if (isDeadDraft(name)) await rm(path.join(folder, name), { recursive: true, force: true });
+      const draft = path.join(folder, name);
+      if (await isDeadDraft(draft)) await rm(draft, { recursive: true, force: true });
     }
   } catch (error) {
     if (!isMissing(error) && !isReadOnly(error)) throw error;
   }
 }
 
-function isDeadDraft(name: string): boolean {
+/** Milliseconds after which a draft is dead whose process cannot be seen: writing one takes a few. */
+const unseenFor = 60_000;
+
+async function isDeadDraft(draft: string): Promise<boolean> {
   // an earlier version says the process id only
-  const [, pid, started] = /^\.draft-(\d+)(?:\.(\d+))?-/.exec(name) ?? [];
+  const [, pid, started, pidNamespace] = /^\.draft-(\d+)(?:\.(\d+))?(?:\.(\d+))?-/.exec(path.basename(draft)) ?? [];
   if (pid === undefined) return false;
+  if (pidNamespace !== identityOf()?.pidNamespace) {
+    const found = await lstat(draft).catch(() => undefined); // it may have got its name meanwhile
+    return found !== undefined && Date.now() - found.mtimeMs > unseenFor;
+  }
   const now = identityOf(Number(pid));
   return now === undefined || (started !== undefined && now.started !== started);
 }

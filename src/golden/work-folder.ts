@@ -16,8 +16,9 @@ export interface WorkFolder {
 }
 
 export async function makeWorkFolder(layout: ImageLayout, fence: number): Promise<WorkFolder> {
-  const { pid, started, bootId } = ownIdentity();
-  const name = `${fence}-${pid}-${started}-${bootId}`;
+  const { pid, started, bootId, pidNamespace, sign } = ownIdentity();
+  const process = [`${pid}-${started}-${bootId}`, pidNamespace, sign].filter((part) => part !== undefined).join('.');
+  const name = `${fence}-${process}`;
   const folder = path.join(layout.work, name);
   await mkdir(folder, { recursive: true, mode: 0o755 });
   return { name, path: folder };
@@ -42,8 +43,8 @@ function isOfTheLiving(name: string): boolean {
 }
 
 function ownerOf(name: string): ProcessIdentity | undefined {
-  const [, pid, started, bootId] = /^\d+-(\d+)-(\d+)-(.+)$/.exec(name) ?? [];
-  return pid === undefined || started === undefined || bootId === undefined
-    ? undefined
-    : { pid: Number(pid), started, bootId };
+  const [, pid, started, bootId, pidNamespace, sign] =
+    /^\d+-(\d+)-(\d+)-([^.]+)(?:\.(\d+)(?:\.(.+))?)?$/.exec(name) ?? [];
+  if (pid === undefined || started === undefined || bootId === undefined) return undefined;
+  return { pid: Number(pid), started, bootId, pidNamespace, sign };
 }

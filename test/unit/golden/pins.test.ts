@@ -1,10 +1,11 @@
 import { existsSync, readdirSync } from 'node:fs';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { main } from '../../../src/cli/main.ts';
 import { flock } from '../../../src/exec/flock.ts';
 import { identityOf } from '../../../src/exec/process-identity.ts';
+import { keepSignsIn } from '../../../src/exec/sign-of-life.ts';
 import { HostError, messageOf } from '../../../src/protocol/errors.ts';
 import { collect, collectOld } from '../../../src/golden/collect.ts';
 import { keepGeneration, letGo } from '../../../src/golden/kept.ts';
@@ -14,6 +15,8 @@ import { removeImage } from '../../../src/golden/remove.ts';
 import { rollBack } from '../../../src/golden/roll-back.ts';
 import { showImage } from '../../../src/golden/show.ts';
 import { generationNumbers } from '../../../src/golden/store.ts';
+import { fencesAtWork, removeDeadWork } from '../../../src/golden/work-folder.ts';
+import { cannotBeElsewhere, startElsewhere } from '../exec/fixtures/elsewhere.ts';
 import { never, publishFiles, temporaryState, type TemporaryState } from './fixtures/images.ts';
 
 /** Whole roots, so that none needs another. */
@@ -96,6 +99,34 @@ test('a generation that people keep stays, with its layers, until they let it go
   await letGo(state, 'sid', 3);
   await collect(state, 'sid', { keep: 1 });
   expect(await generationNumbers(layout)).toEqual([6]);
+});
+
+test.skipIf(cannotBeElsewhere)('what a process in another container holds, it holds until that has ended', async () => {
+  await using state = await temporaryState();
+  await roots(state, 2);
+  const layout = layoutOf(state, 'sid');
+  keepSignsIn(state.processes);
+  await using other = await startElsewhere(state.processes);
+  const process = other.identity;
+  const pin = { v: 1, session: 'far', process, since: '2024-01-01T00:00:00Z', generation: 1, what: 'x' };
+  await writeFile(path.join(layout.pins, 'far.json'), JSON.stringify(pin));
+  const { pid, started, bootId, pidNamespace, sign } = process;
+  const work = path.join(layout.work, `7-${pid}-${started}-${bootId}.${pidNamespace}.${sign}`);
+  await mkdir(work, { recursive: true });
+  const [fresh, old] = ['a', 'b'].map((name) =>
+    path.join(layout.root, `.draft-${pid}.${started}.${pidNamespace}-${name}`),
+  );
+  for (const draft of [fresh, old]) await writeFile(draft ?? '', 'half');
+  await utimes(old ?? '', 0, 0);
+  await removeDeadWork(state, layout);
+  expect([existsSync(work), existsSync(fresh ?? ''), existsSync(old ?? '')]).toEqual([true, true, false]);
+  expect(await fencesAtWork(layout)).toEqual([7]);
+  expect(await collect(state, 'sid', { keep: 1 })).toEqual([]);
+  expect(await livePins(layout)).toMatchObject([{ session: 'far' }]);
+  await other.kill();
+  expect(await collect(state, 'sid', { keep: 1 })).toEqual([1]);
+  await removeDeadWork(state, layout);
+  expect([readdirSync(layout.pins), readdirSync(layout.work)]).toEqual([[], []]);
 });
 
 test('pins of dead processes go from all images, those of living ones stay', async () => {
