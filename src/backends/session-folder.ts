@@ -6,7 +6,7 @@ import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { readdir, readFile, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { State } from '../config/state.ts';
-import { identityOf, isAlive, processIdentitySchema, type ProcessIdentity } from '../exec/process-identity.ts';
+import { isAlive, ownIdentity, processIdentitySchema, type ProcessIdentity } from '../exec/process-identity.ts';
 import { discard } from '../exec/trash.ts';
 import type { BackendName } from '../protocol/job-request.ts';
 
@@ -32,7 +32,7 @@ export function createSessionFolder(
   const making = path.join(sessions, `.making-${backend}-${sessionId}`);
   try {
     mkdirSync(making, { mode });
-    writeFileSync(path.join(making, 'owner.json'), JSON.stringify(identityOf()));
+    writeFileSync(path.join(making, 'owner.json'), JSON.stringify(ownIdentity()));
     renameSync(making, folder);
   } catch (error) {
     rmSync(making, { recursive: true, force: true }); // a full disk: the session may try again, with the same id

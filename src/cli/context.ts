@@ -2,6 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { loadSettings, type Settings } from '../config/load.ts';
 import { stateAt, type State } from '../config/state.ts';
+import { keepSignsIn } from '../exec/sign-of-life.ts';
 import { acquireEmbedded } from '../redis/embedded.ts';
 import { connectRedis, type RedisHandle } from '../redis/connect.ts';
 import { UnavailableError, UsageError, messageOf } from '../protocol/errors.ts';
@@ -36,6 +37,7 @@ export function makeContext(flags: GlobalFlags): Context {
   } catch (error) {
     throw new UsageError(state.root, `cannot make the state folder: ${messageOf(error)}; set GOLDBED_STATE`);
   }
+  keepSignsIn(state.processes);
   return { settings, state };
 }
 

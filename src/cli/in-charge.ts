@@ -3,6 +3,7 @@
  * jobs. It ends with the worker, or when a successor takes over; what runs here goes on then, without all this.
  */
 import type { Backend } from '../backends/backend.ts';
+import { removeDeadSigns } from '../exec/sign-of-life.ts';
 import { imageNames, reapPins } from '../golden/index.ts';
 import type { Presence } from '../protocol/presence.ts';
 import { parseRoutingKey } from '../protocol/routing.ts';
@@ -188,6 +189,7 @@ function recovering({ context: { state }, redis, journal, backends, log }: Parts
         log,
       );
       await reapPins(state);
+      removeDeadSigns();
     },
     giveUp: (entries) => recoverEntries(journal, entries, settling, log),
   };

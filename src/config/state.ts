@@ -17,6 +17,8 @@ export interface State {
   readonly trash: string;
   /** `workers/<incarnation>/`: the journal of a running worker. */
   readonly workers: string;
+  /** Locked files of processes in containers, as their signs of life (exec/sign-of-life.ts). */
+  readonly processes: string;
   /** The embedded Redis: data, socket, lock. */
   readonly redis: string;
 }
@@ -32,6 +34,7 @@ export function stateAt(root: string): State {
     backends: at('backends'),
     trash: at('trash'),
     workers: at('workers'),
+    processes: at('processes'),
     redis: at('redis'),
   };
 }

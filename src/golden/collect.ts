@@ -3,8 +3,9 @@ import { rm } from 'node:fs/promises';
 import { discard } from '../exec/trash.ts';
 import { withImageLock } from './store/image-lock.ts';
 import { syncFolder, writeWhole } from '../exec/durable.ts';
+import { messageOf } from '../protocol/errors.ts';
 import { generationFolder, type ImageLayout, type ImageStore } from './layout.ts';
-import { livePins } from './pins.ts';
+import { allLivePins } from './pins.ts';
 import type { GenerationRecord, Layer } from './record.ts';
 import { readRemarks } from './remarks.ts';
 import { stackOf } from './stack.ts';
@@ -13,7 +14,11 @@ import { generationNumbers, headGeneration, readGeneration, readHead } from './s
 /** Generations that stay for rolling back, the current one among them, unless somebody says otherwise. */
 export const defaultKeep = 3;
 
-/** @returns the numbers of the removed generations @throws {UsageError} when there is no such image */
+/**
+ * @returns the numbers of the removed generations
+ * @throws {UsageError} when there is no such image
+ * @throws {HostError} when a pin cannot be read; nothing is removed then
+ */
 export async function collect(
   store: ImageStore,
   image: string,
@@ -21,6 +26,21 @@ export async function collect(
 ): Promise<readonly number[]> {
   await readHead(store, image);
   return withImageLock(store, image, (layout) => collectLocked(store, layout, keep), signal);
+}
+
+/** After a new generation, which stands all the same: what cannot be removed now is found by the next one. */
+export async function collectOld(
+  store: ImageStore,
+  image: string,
+  options: { readonly keep: number; readonly signal: AbortSignal },
+  log: (line: string) => void,
+): Promise<readonly number[]> {
+  try {
+    return await collect(store, image, options);
+  } catch (error) {
+    log(`cannot remove old generations: ${messageOf(error)}`);
+    return [];
+  }
 }
 
 /** Marks first, then a look at the pins, in this order: pins.ts tells the other half of it. */
@@ -49,7 +69,7 @@ async function unneeded(layout: ImageLayout, keep: number): Promise<number[]> {
 /** A session may have opened the layers of the record before there was a flat one: those stay while it has its pin. */
 async function neededByPins(layout: ImageLayout): Promise<Set<number>> {
   const existing = await generationNumbers(layout);
-  const pinned = (await livePins(layout)).map((pin) => pin.generation);
+  const pinned = (await allLivePins(layout)).map((pin) => pin.generation);
   return withLayers(
     layout,
     pinned.filter((generation) => existing.includes(generation)),

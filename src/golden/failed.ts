@@ -5,7 +5,7 @@
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
-import { readJson, syncFolder } from '../exec/durable.ts';
+import { draftIn, readJson, syncFolder } from '../exec/durable.ts';
 import type { ImageLayout } from './layout.ts';
 
 const failedSchema = z.object({
@@ -42,7 +42,7 @@ const kept = 5;
 export async function keepEvidence(layout: ImageLayout, { log, manifest, ...about }: Evidence): Promise<void> {
   await mkdir(layout.failed, { recursive: true, mode: 0o755 });
   const numbers = await numbersIn(layout);
-  const draft = path.join(layout.failed, `.draft-${process.pid}-${Date.now()}`);
+  const draft = draftIn(layout.failed);
   try {
     await mkdir(draft, { mode: 0o755 });
     await writeFile(path.join(draft, 'log'), log);

@@ -1,7 +1,7 @@
 /** Golden images: names to immutable generations; reading, writing, updating, making and removing them. */
 export { beginWrite, type Candidate } from './candidate.ts';
 export { bridge, type Bridge, type BridgeEnd, type Verdict } from './bridge.ts';
-export { collect, defaultKeep } from './collect.ts';
+export { collect, collectOld, defaultKeep } from './collect.ts';
 export { createImage, replaceImage, type CreateRequest } from './create.ts';
 export { noteEnding, type Ending, type WriteAttempt } from './ending.ts';
 export type { CreateTools } from './new-generation.ts';

@@ -6,14 +6,15 @@
  * marks, then looks at the pins, removes, and takes its marks back. Whoever comes second sees the other, and gives way.
  */
 import { mkdirSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import * as z from 'zod';
 import type { Content } from '../backends/backend.ts';
 import { isAlive, ownIdentity, processIdentitySchema } from '../exec/process-identity.ts';
 import { withImageLock } from './store/image-lock.ts';
 import { userName } from '../exec/user-name.ts';
-import { isMissing, isReadOnly, readJson, writeWhole } from '../exec/durable.ts';
+import { isLost, isReadOnly, readJson, removeDeadDrafts, writeWhole } from '../exec/durable.ts';
+import { HostError, messageOf } from '../protocol/errors.ts';
 import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import type { GenerationRecord } from './record.ts';
 import { contentOf, stackOf } from './stack.ts';
@@ -59,9 +60,9 @@ export async function pinGeneration(store: ImageStore, image: string, request: P
     const generation = request.generation ?? (await readHeadNumber(store, layout));
     const release = await pinForReading(layout, request, generation);
     try {
-      const marked = await readJson(layout.collecting, marksSchema);
+      const marked = await readMarks(layout);
       const record = await readGeneration(layout, generation);
-      if (marked === undefined || !needs(layout, record, marked.generations)) {
+      if (marked === 'nothing' || (marked !== 'unknown' && !needs(layout, record, marked))) {
         return { record, content: contentOf(layout, record), [Symbol.asyncDispose]: release };
       }
       await release();
@@ -71,6 +72,15 @@ export async function pinGeneration(store: ImageStore, image: string, request: P
       if (!moved) throw error; // else it was collected before the pin was there: take the new one
     }
     await withImageLock(store, image, async () => {}); // until that collection has ended: milliseconds
+  }
+}
+
+/** Marks that cannot be read, as a power cut may leave them, may be of any generation: whoever locks the image removes them. */
+async function readMarks(layout: ImageLayout): Promise<readonly number[] | 'nothing' | 'unknown'> {
+  try {
+    return (await readJson(layout.collecting, marksSchema))?.generations ?? 'nothing';
+  } catch {
+    return 'unknown';
   }
 }
 
@@ -113,21 +123,37 @@ function makePins({ pins }: ImageLayout): void {
   }
 }
 
-/** Pins of living processes, oldest first. Removes those of dead ones. */
+/** Pins of living processes, oldest first, as far as they can be read: for people. Removes those of dead ones. */
 export async function livePins(layout: ImageLayout): Promise<Pin[]> {
+  return (await readPins(layout)).live;
+}
+
+/** For those who remove generations. @throws {HostError} one cannot be read: what it holds is not known */
+export async function allLivePins(layout: ImageLayout): Promise<Pin[]> {
+  const { live, unreadable } = await readPins(layout);
+  if (unreadable.length === 0) return live;
+  const then = `remove ${unreadable.length === 1 ? 'it' : 'them'} when no session is open on ${layout.image}`;
+  throw new HostError(`nothing of ${layout.image} is removed: ${unreadable.join('; ')}; ${then}`);
+}
+
+async function readPins(layout: ImageLayout): Promise<{ live: Pin[]; unreadable: string[] }> {
   const live: Pin[] = [];
+  const unreadable: string[] = [];
+  await removeDeadDrafts(layout.pins);
   for (const name of await entries(layout.pins)) {
     const file = path.join(layout.pins, name);
-    if (name.startsWith('.')) {
-      await removeDeadDraft(file);
-      continue;
+    if (name.startsWith('.')) continue; // being written
+    try {
+      const pin = await readJson(file, pinSchema);
+      if (pin === undefined) continue; // released meanwhile
+      if (isAlive(pin.process)) live.push(pin);
+      else await removeDead(file);
+    } catch (error) {
+      if (await isLost(file)) await removeDead(file);
+      else unreadable.push(messageOf(error));
     }
-    const pin = await readJson(file, pinSchema);
-    if (pin === undefined) continue; // released meanwhile
-    if (isAlive(pin.process)) live.push(pin);
-    else await removeDead(file);
   }
-  return live.toSorted((one, other) => one.since.localeCompare(other.since));
+  return { live: live.toSorted((one, other) => one.since.localeCompare(other.since)), unreadable };
 }
 
 /** Pins of dead processes hold nothing, but where nobody collects or shows images they would stay for ever. */
@@ -144,16 +170,6 @@ async function readHeadNumber(store: ImageStore, layout: ImageLayout): Promise<n
   const head = await headGeneration(layout);
   if (head === undefined) throw await unknownImage(store, layout.image);
   return head;
-}
-
-/** durable.ts names the writer's process id in a draft. */
-async function removeDeadDraft(file: string): Promise<void> {
-  const [, pid] = /^\.draft-(\d+)-/.exec(path.basename(file)) ?? [];
-  try {
-    await readFile(`/proc/${pid}/stat`);
-  } catch (error) {
-    if (isMissing(error)) await removeDead(file);
-  }
 }
 
 /** A look at a read-only store shows what is there. */

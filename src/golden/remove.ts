@@ -6,12 +6,15 @@ import type { WriteLease } from './fence-source.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import { isFlattening } from './flatten-current.ts';
 import { localLeases } from './local-lease.ts';
-import { livePins } from './pins.ts';
+import { allLivePins } from './pins.ts';
 import { readRemarks } from './remarks.ts';
 import { generationNumbers, readHead } from './store.ts';
 import { withImageLock } from './store/image-lock.ts';
 
-/** @throws {UsageError} when there is no such image, or it is in use; it names by whom */
+/**
+ * @throws {UsageError} when there is no such image, or it is in use; it names by whom
+ * @throws {HostError} when a pin cannot be read
+ */
 export async function removeImage(
   store: ImageStore,
   image: string,
@@ -24,7 +27,7 @@ export async function removeImage(
     store,
     image,
     async (layout) => {
-      const users = (await livePins(layout)).filter((pin) => !isFlattening(pin)).map(({ what }) => what);
+      const users = (await allLivePins(layout)).filter((pin) => !isFlattening(pin)).map(({ what }) => what);
       if (users.length > 0) throw new UsageError(image, `${image} is in use: ${[...new Set(users)].join(', ')}`);
       // in one step; whoever waits for a lock in it meanwhile finds no image any more
       await discard(layout.root, store.trash);

@@ -4,6 +4,7 @@
  */
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
+import { removeDeadDrafts } from '../exec/durable.ts';
 import { isAlive, ownIdentity, type ProcessIdentity } from '../exec/process-identity.ts';
 import { discard } from '../exec/trash.ts';
 import type { ImageLayout, ImageStore } from './layout.ts';
@@ -15,18 +16,20 @@ export interface WorkFolder {
 }
 
 export async function makeWorkFolder(layout: ImageLayout, fence: number): Promise<WorkFolder> {
-  const { pid, started, bootId } = ownIdentity();
-  const name = `${fence}-${pid}-${started}-${bootId}`;
+  const { pid, started, bootId, pidNamespace, sign } = ownIdentity();
+  const process = [`${pid}-${started}-${bootId}`, pidNamespace, sign].filter((part) => part !== undefined).join('.');
+  const name = `${fence}-${process}`;
   const folder = path.join(layout.work, name);
   await mkdir(folder, { recursive: true, mode: 0o755 });
   return { name, path: folder };
 }
 
-/** A fence is used once, so no new folder has the name of an old one. */
+/** A fence is used once, so no new folder has the name of an old one. With the work goes what they had begun to write down. */
 export async function removeDeadWork(store: ImageStore, layout: ImageLayout): Promise<void> {
   for (const name of await entries(layout.work)) {
     if (!isOfTheLiving(name)) await discard(path.join(layout.work, name), store.trash);
   }
+  for (const folder of [layout.root, layout.failed, layout.waiting]) await removeDeadDrafts(folder);
 }
 
 /** Fences of those that are still at work. */
@@ -40,8 +43,8 @@ function isOfTheLiving(name: string): boolean {
 }
 
 function ownerOf(name: string): ProcessIdentity | undefined {
-  const [, pid, started, bootId] = /^\d+-(\d+)-(\d+)-(.+)$/.exec(name) ?? [];
-  return pid === undefined || started === undefined || bootId === undefined
-    ? undefined
-    : { pid: Number(pid), started, bootId };
+  const [, pid, started, bootId, pidNamespace, sign] =
+    /^\d+-(\d+)-(\d+)-([^.]+)(?:\.(\d+)(?:\.(.+))?)?$/.exec(name) ?? [];
+  if (pid === undefined || started === undefined || bootId === undefined) return undefined;
+  return { pid: Number(pid), started, bootId, pidNamespace, sign };
 }

@@ -1,6 +1,6 @@
 /** Which workers are running, or have been until lately, as far as their heartbeats tell. */
 import type { Redis } from 'ioredis';
-import { identityOf, isAlive } from '../exec/process-identity.ts';
+import { canSee, isAlive } from '../exec/process-identity.ts';
 import { parsePresence, type Presence } from '../protocol/presence.ts';
 import type { RedisKeys } from '../protocol/routing.ts';
 import { redisTime } from '../redis/time.ts';
@@ -15,7 +15,7 @@ export interface KnownWorker extends Presence {
 /** Milliseconds for which the heartbeat of an earlier version counts, which does not say. */
 const usualCounts = 30_000;
 
-/** Workers whose heartbeat counts; those of this host only while their process lives. */
+/** Workers whose heartbeat counts; those whose process can be seen from here only while it lives. */
 export async function liveWorkers(redis: Redis, keys: RedisKeys): Promise<KnownWorker[]> {
   return (await knownWorkers(redis, keys, 0)).filter(({ live }) => live);
 }
@@ -25,7 +25,6 @@ export async function knownWorkers(redis: Redis, keys: RedisKeys, silent: number
   const now = await redisTime(redis);
   const members = await redis.zrangebyscore(keys.workers, now - silent, '+inf');
   if (members.length === 0) return [];
-  const here = identityOf()?.bootId;
   const asked = redis
     .pipeline()
     .zmscore(keys.workers, ...members)
@@ -35,7 +34,7 @@ export async function knownWorkers(redis: Redis, keys: RedisKeys, silent: number
     const presence = parsePresence(details?.[index]);
     const counts = Number(until?.[index] ?? 0);
     if (presence === undefined || counts === 0) return []; // ended in this moment, or written by another program
-    const live = counts >= now && (presence.bootId !== here || isAlive(presence));
+    const live = counts >= now && (!canSee(presence) || isAlive(presence));
     return [{ ...presence, heard: counts - (presence.counts ?? usualCounts), live }];
   });
 }

@@ -7,10 +7,11 @@ export const presenceSchema = z.object({
   host: z.string(),
   /** Names this run of the worker; its claims' tokens begin with it. */
   incarnation: z.string(),
-  /** The worker's process: on the same host, a reader can tell at once that it is dead. */
+  /** The worker's process: in the same PID namespace of the same host, a reader can tell at once that it is dead. */
   pid: z.number().int(),
   started: z.string(),
   bootId: z.string(),
+  pidNamespace: z.string().optional(),
   /** As many jobs of the usual size fit it. */
   slots: z.number().int(),
   /** Slots that are taken. */

@@ -10,7 +10,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import type { State } from '../config/state.ts';
 import { flock } from '../exec/flock.ts';
-import { identityOf, isAlive, processIdentitySchema, type ProcessIdentity } from '../exec/process-identity.ts';
+import {
+  identityOf,
+  isAlive,
+  ownIdentity,
+  processIdentitySchema,
+  type ProcessIdentity,
+} from '../exec/process-identity.ts';
 import { UnavailableError } from '../protocol/errors.ts';
 import { within } from '../exec/patience.ts';
 import { noteCleanEnd } from './mend-log.ts';
@@ -47,7 +53,7 @@ export async function acquireEmbedded(
   const me = path.join(users, `${randomUUID()}.json`);
   const lockFile = path.join(place.folder, 'lock');
   await using _ = await flock(lockFile, signal);
-  await writeFile(me, JSON.stringify(identityOf()));
+  await writeFile(me, JSON.stringify(ownIdentity()));
   try {
     await ensureServer(place, signal, binaries);
   } catch (error) {

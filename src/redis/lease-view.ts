@@ -1,11 +1,12 @@
 /** Who writes an image, and who waits for that: what the leases of images (golden/lease.ts) look like to everybody else. */
 import * as z from 'zod';
 import type { RedisHandle } from './connect.ts';
+import { redisTime } from './time.ts';
 
 export interface LeaseOwner {
   /** For people: `update-golden u0123456789abcdef`. */
   readonly owner: string;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch, by the clock of whoever reads it: Redis's own is what was written down. */
   readonly since: number;
 }
 
@@ -31,19 +32,21 @@ export async function showLeases(
   images: readonly string[],
 ): Promise<ReadonlyMap<string, LeaseInfo>> {
   if (images.length === 0) return new Map();
-  const texts = await client.mget(images.map(keys.lease));
+  const [texts, now] = await Promise.all([client.mget(images.map(keys.lease)), redisTime(client)]);
+  const ahead = Date.now() - now;
   const held = images.flatMap((image, index) => (texts[index] ? [{ image, text: texts[index] }] : []));
   if (held.length === 0) return new Map();
   const asked = client.pipeline();
   for (const { image } of held) {
-    asked.get(keys.fence(image)).zrangebyscore(keys.leaseWaits(image), Date.now() - waitCounts, '+inf');
+    asked.get(keys.fence(image)).zrangebyscore(keys.leaseWaits(image), now - waitCounts, '+inf');
   }
   const answers = ((await asked.exec()) ?? []).map(([, answer]) => answer);
+  const here = ({ owner, since }: LeaseOwner): LeaseOwner => ({ owner, since: since + ahead });
   return new Map(
     held.map(({ image, text }, index) => {
       const waits = (answers[index * 2 + 1] ?? []) as string[];
-      const waiting = waits.map(ownerOf).toSorted((a, b) => a.since - b.since);
-      return [image, { ...ownerOf(text), fence: Number(answers[index * 2] ?? 0), waiting }];
+      const waiting = waits.map((wait) => here(ownerOf(wait))).toSorted((a, b) => a.since - b.since);
+      return [image, { ...here(ownerOf(text)), fence: Number(answers[index * 2] ?? 0), waiting }];
     }),
   );
 }

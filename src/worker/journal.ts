@@ -9,7 +9,7 @@ import path from 'node:path';
 import * as z from 'zod';
 import type { State } from '../config/state.ts';
 import { flock, type FileLock } from '../exec/flock.ts';
-import { identityOf, isAlive, processIdentitySchema, type ProcessIdentity } from '../exec/process-identity.ts';
+import { canSee, isAlive, ownIdentity, processIdentitySchema, type ProcessIdentity } from '../exec/process-identity.ts';
 import { outcomeSchema } from '../protocol/outcome.ts';
 
 const entrySchema = z.strictObject({
@@ -128,7 +128,7 @@ export interface RestartableWorker {
   readonly main: ProcessIdentity;
 }
 
-/** The workers of this host that an operator started, and can restart. */
+/** The workers that an operator started, and can restart from here: a signal takes a process of our own PID namespace. */
 export async function restartableWorkers(state: Pick<State, 'workers'>): Promise<RestartableWorker[]> {
   await using _ = await lockAll(state);
   const found: RestartableWorker[] = [];
@@ -136,7 +136,7 @@ export async function restartableWorkers(state: Pick<State, 'workers'>): Promise
     const folder = path.join(state.workers, entry.name);
     if (!entry.isDirectory() || !(await ownerLives(folder))) continue;
     const main = await readIdentity(folder, 'main.json');
-    if (main !== undefined && isAlive(main)) found.push({ folder, main });
+    if (main !== undefined && canSee(main) && isAlive(main)) found.push({ folder, main });
   }
   return found;
 }
@@ -196,7 +196,7 @@ async function readIdentity(folder: string, name: string): Promise<ProcessIdenti
 }
 
 function writeOwner(folder: string): Promise<void> {
-  return writeSynced(path.join(folder, 'owner.json'), JSON.stringify(identityOf()));
+  return writeSynced(path.join(folder, 'owner.json'), JSON.stringify(ownIdentity()));
 }
 
 async function readJson(file: string): Promise<unknown> {

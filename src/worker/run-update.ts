@@ -1,7 +1,7 @@
 /** An update-golden job: our own client, on the golden verbs; or a bootstrap anew. */
-import { collect, updateByReplacing, updateImage } from '../golden/index.ts';
+import { collectOld, updateByReplacing, updateImage } from '../golden/index.ts';
 import { Session } from '../protocol/adt-virt/session.ts';
-import { ImageError, messageOf, UsageError } from '../protocol/errors.ts';
+import { ImageError, UsageError } from '../protocol/errors.ts';
 import { archiveSource, type UpdateRequest } from '../protocol/job-request.ts';
 import type { OutcomeResult } from '../protocol/outcome.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
@@ -88,12 +88,8 @@ function listenForRefusal(log: (line: string) => void): {
   };
 }
 
-/** What cannot be removed now is found by the next update: the new generation stands. */
 async function removeOld(image: string, { host, log }: JobContext, signal: AbortSignal): Promise<void> {
-  try {
-    const removed = await collect(host.state, image, { keep: host.keepGenerations(image), signal });
-    if (removed.length > 0) log(`goldbed: removed generations ${removed.join(', ')}`);
-  } catch (error) {
-    log(`goldbed: cannot remove old generations: ${messageOf(error)}`);
-  }
+  const options = { keep: host.keepGenerations(image), signal };
+  const removed = await collectOld(host.state, image, options, (line) => log(`goldbed: ${line}`));
+  if (removed.length > 0) log(`goldbed: removed generations ${removed.join(', ')}`);
 }

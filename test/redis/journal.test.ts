@@ -2,9 +2,11 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { keepSignsIn } from '../../src/exec/sign-of-life.ts';
 import { enqueue } from '../../src/producer/enqueue.ts';
 import { Claims } from '../../src/worker/claims.ts';
-import { openJournal, takeDeadIncarnations } from '../../src/worker/journal.ts';
+import { openJournal, restartableWorkers, takeDeadIncarnations } from '../../src/worker/journal.ts';
+import { cannotBeElsewhere, startElsewhere } from '../unit/exec/fixtures/elsewhere.ts';
 import { buildKey, buildRequest, startTestRedis, type TestRedis } from './fixtures.ts';
 
 let server: TestRedis;
@@ -58,4 +60,16 @@ test('one whose maker died before it had written who it is, is cleared away', as
   expect(found).toMatchObject({ incarnation: half.incarnation, claims: [] });
   await found?.forget();
   expect(await readdir(server.state.workers)).not.toContain(half.incarnation);
+});
+
+test.skipIf(cannotBeElsewhere)('that of a worker in another container is nobody’s to take while it lives', async () => {
+  keepSignsIn(server.state.processes);
+  await using other = await startElsewhere(server.state.processes);
+  const far = await openJournal(server.state, { main: other.identity });
+  await far.write({ key: buildKey, token: 'x' });
+  await writeFile(path.join(far.folder, 'owner.json'), JSON.stringify(other.identity));
+  expect(await takeDeadIncarnations(server.state)).toEqual([]);
+  expect(await restartableWorkers(server.state)).toEqual([]); // its number is another process's here
+  await other.kill();
+  expect(await takeDeadIncarnations(server.state)).toMatchObject([{ incarnation: far.incarnation, claims: [{}] }]);
 });

@@ -2,12 +2,13 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { breakLease, redisLeases } from '../../src/golden/lease.ts';
 import { leasedImages, showLease } from '../../src/redis/lease-view.ts';
 import { ImageLeaseLost } from '../../src/protocol/errors.ts';
 import { GoldenRefusal } from '../../src/protocol/testbed.ts';
 import { connectRedis } from '../../src/redis/connect.ts';
+import { redisTime } from '../../src/redis/time.ts';
 import { startTestRedis, type TestRedis } from './fixtures.ts';
 import { startLosingProxy } from './losing-proxy.ts';
 
@@ -49,6 +50,56 @@ test('who waits is told, and for no longer than it waits', async () => {
   await expect(asking).rejects.toThrow('enough');
   expect((await showLease(server.redis, 'w'))?.waiting).toEqual([]);
   await first[Symbol.asyncDispose]();
+});
+
+test('a lease is held from when it was got, not from when somebody began to wait for it', async () => {
+  const first = await leases({ owner: 'first' }).acquire('aged', 0, never);
+  const second = leases({ owner: 'second' }).acquire('aged', 0, never);
+  let waits: number | undefined;
+  while (waits === undefined) waits = (await showLease(server.redis, 'aged'))?.waiting[0]?.since;
+  let released = await redisTime(server.redis.client);
+  while (released < waits + 100) released = await redisTime(server.redis.client);
+  await first[Symbol.asyncDispose]();
+  await using held = await second;
+  expect(held.signal.aborted).toBe(false);
+  expect(JSON.parse((await server.redis.client.get(server.redis.keys.lease('aged'))) ?? '')).toMatchObject({
+    owner: 'second',
+    since: expect.toSatisfy((since: number) => since >= released),
+  });
+});
+
+test('hosts whose clocks are an hour off see each other’s leases, and do not forget who waits', async () => {
+  const hour = 3_600_000;
+  let skew = 0;
+  const real = Date.now;
+  const clock = vi.spyOn(Date, 'now').mockImplementation(() => real() + skew);
+  const stop = new AbortController();
+  const asking: Promise<unknown>[] = [];
+  try {
+    skew = hour;
+    await using held = await leases({ owner: 'ahead' }).acquire('skewed', 0, never);
+    expect(held.fence).toBe(1);
+    skew = -hour;
+    asking.push(leases({ owner: 'behind' }).acquire('skewed', 0, stop.signal));
+    const shown = async (count: number) => {
+      for (;;) {
+        const lease = await showLease(server.redis, 'skewed');
+        if (lease?.waiting.length === count) return lease;
+      }
+    };
+    await shown(1);
+    skew = hour;
+    asking.push(leases({ owner: 'ahead, too' }).acquire('skewed', 0, stop.signal));
+    for (skew of [0, hour, -hour]) {
+      const lease = await shown(2);
+      expect(lease.waiting.map(({ owner }) => owner)).toEqual(['behind', 'ahead, too']);
+      for (const { since } of [lease, ...lease.waiting]) expect(Math.abs(Date.now() - since)).toBeLessThan(30_000);
+    }
+  } finally {
+    stop.abort();
+    await Promise.allSettled(asking);
+    clock.mockRestore();
+  }
 });
 
 test('a break takes what it tells of: with a fence, only that', async () => {
@@ -174,6 +225,8 @@ test('a reply that is lost: the lease is ours at once, not somebody’s until it
   await using lease = await redisLeases(far, { owner: 'far', wait: 0 }).acquire('lost', 0, never);
   await lost;
   expect(await showLease(server.redis, 'lost')).toMatchObject({ owner: 'far', fence: lease.fence });
+  await lease[Symbol.asyncDispose]();
+  expect(await showLease(server.redis, 'lost')).toBeUndefined();
 });
 
 test('while Redis does not answer, asking can be given up, and ending does not hang', async () => {

@@ -1,11 +1,13 @@
 /** Why jobs wait, one by one and in a list: backing off, left to others, the lease of an image, what a host holds back. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { ownIdentity } from '../../src/exec/process-identity.ts';
 import { redisLeases } from '../../src/golden/lease.ts';
 import { enqueue, enqueueAll } from '../../src/producer/enqueue.ts';
 import { drainHost, findHost, lastHeard, listHosts } from '../../src/producer/hosts.ts';
 import { listAll, listOpen } from '../../src/producer/list.ts';
 import { pause } from '../../src/producer/pause.ts';
 import { runsOfLabel, runsOnHost } from '../../src/producer/select.ts';
+import { liveWorkers } from '../../src/producer/workers.ts';
 import { whyWaiting } from '../../src/producer/why.ts';
 import { failureError } from '../../src/protocol/failure.ts';
 import { refreshRequest } from '../../src/protocol/job-request.ts';
@@ -187,6 +189,24 @@ test('a host that fell silent is shown for a day, with its last heartbeat, and w
   await again[Symbol.asyncDispose]();
   await client.zadd(keys.workers, Date.now() - 2 * 86_400_000, `bay1/${journal.incarnation}`);
   expect((await listHosts(redis)).map(({ host: name }) => name)).toEqual(['bay2']);
+  for (const part of [bay1, bay2]) await part[Symbol.asyncDispose]();
+});
+
+test('of a worker in another container of this machine its heartbeat tells, not the processes that are seen here', async () => {
+  const { redis } = server;
+  const own = ownIdentity();
+  const dead = { pid: own.pid, started: '1', bootId: own.bootId }; // there is no such process here
+  const unseen = { ...dead, pidNamespace: '4026539999' };
+  await using bay1 = await host('bay1', unseen);
+  await using bay2 = await host('bay2', { ...dead, pidNamespace: own.pidNamespace });
+  expect((await liveWorkers(redis.client, redis.keys)).map((worker) => worker.host)).toEqual(['bay1']);
+  expect(await listHosts(redis)).toMatchObject([
+    { host: 'bay1', workers: [{ host: 'bay1' }], silent: [] },
+    { host: 'bay2', workers: [], silent: [{ host: 'bay2' }] },
+  ]);
+  expect(await whyWaiting(redis, await add('p'))).toEqual(['bay1 will take it at once']);
+  await redis.client.zadd(redis.keys.workers, 1, 'bay1/of-bay1'); // long ago
+  expect(await liveWorkers(redis.client, redis.keys)).toEqual([]);
   for (const part of [bay1, bay2]) await part[Symbol.asyncDispose]();
 });
 

@@ -2,7 +2,7 @@
 import { chmodSync, constants, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import type Docker from 'dockerode';
-import { identityOf } from '../../exec/process-identity.ts';
+import { ownIdentity } from '../../exec/process-identity.ts';
 import { packageFile } from '../../exec/package-file.ts';
 import { unlessAborted } from '../../exec/patience.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
@@ -80,7 +80,7 @@ function optionsOf(plan: ContainerPlan, shared: string, numbers: SyscallNumbers)
   return {
     Image: plan.image,
     Cmd: ['/usr/bin/perl', '-f', '-e', agent, String(numbers.recvmsg), inside, ...user],
-    Labels: { [sessionLabel]: plan.sessionId, [ownerLabel]: JSON.stringify(identityOf()) },
+    Labels: { [sessionLabel]: plan.sessionId, [ownerLabel]: JSON.stringify(ownIdentity()) },
     HostConfig: {
       AutoRemove: !plan.kept,
       Mounts: [{ Type: 'bind', Source: shared, Target: inside }],

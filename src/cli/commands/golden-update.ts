@@ -14,7 +14,7 @@ import { keepFor, verifyFor } from '../../config/policy.ts';
 import { packageFile } from '../../exec/package-file.ts';
 import { signalNumber } from '../../exec/run.ts';
 import { userName } from '../../exec/user-name.ts';
-import { bridge, collect, imageSource, readHead, type Bridge, type Verdict } from '../../golden/index.ts';
+import { bridge, collectOld, imageSource, readHead, type Bridge, type Verdict } from '../../golden/index.ts';
 import { listen } from '../../protocol/adt-virt/attach.ts';
 import { startInProcess } from '../../protocol/adt-virt/pair.ts';
 import { exitCodes, UnavailableError, UsageError } from '../../protocol/errors.ts';
@@ -78,7 +78,8 @@ async function update(context: Context, image: string, words: readonly string[],
     await channel.exited;
     const verdict = code === 0 ? await session.publish(stop.signal) : await refused(session, code, stop.signal);
     if (published !== undefined) {
-      await collect(state, image, { keep: keepFor(settings.images, image), signal: stop.signal });
+      const keep = keepFor(settings.images, image);
+      await collectOld(state, image, { keep, signal: stop.signal }, (line) => progress(`goldbed: ${line}`));
       await flattenLater(context, [image]);
     }
     return { code, verdict, published };

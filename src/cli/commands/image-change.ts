@@ -13,6 +13,7 @@ import { emptyTrash } from '../../exec/trash.ts';
 import { userName } from '../../exec/user-name.ts';
 import {
   collect,
+  collectOld,
   exportImage,
   imageNames,
   importImage,
@@ -26,10 +27,10 @@ import {
   type GenerationRecord,
   type ImportRequest,
 } from '../../golden/index.ts';
-import { UnavailableError } from '../../protocol/errors.ts';
+import { HostError, messageOf, UnavailableError } from '../../protocol/errors.ts';
 import { generationId } from '../../protocol/image.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
-import { json, out, size } from '../print.ts';
+import { json, out, progress, size } from '../print.ts';
 import { generationNumber, lockWaitOption, makingTools, stopSignal, variantOption } from './image-words.ts';
 
 type Flags = GlobalFlags & { readonly json?: boolean };
@@ -49,8 +50,10 @@ function replace(): Command {
     const flags = self.optsWithGlobals<Flags & { lockWait: string; variant?: string }>();
     const context = makeContext(flags);
     const tools = await makingTools(context, name, flags.lockWait);
-    told(await replaceImage(name, tools, stopSignal(), flags.variant), flags);
-    await collect(context.state, name, { keep: keepFor(context.settings.images, name) });
+    const signal = stopSignal();
+    told(await replaceImage(name, tools, signal, flags.variant), flags);
+    const keep = keepFor(context.settings.images, name);
+    await collectOld(context.state, name, { keep, signal }, (line) => progress(`goldbed: ${line}`));
   });
 }
 
@@ -175,14 +178,21 @@ function gc(): Command {
     const { settings, state } = makeContext(flags);
     const asked = generationNumber(flags.keep);
     const removed: Record<string, readonly number[]> = {};
+    const failed: string[] = [];
     for (const image of name === undefined ? await imageNames(state) : [name]) {
       const keep = asked ?? keepFor(settings.images, image);
-      removed[image] = await collect(state, image, { keep, signal: stopSignal() });
+      try {
+        removed[image] = await collect(state, image, { keep, signal: stopSignal() });
+      } catch (error) {
+        if (!(error instanceof HostError)) throw error;
+        failed.push(messageOf(error)); // that one's trouble keeps no other from being collected
+      }
     }
     await emptyTrash(state.trash, { wait: true });
     if (flags.json === true) json({ removed });
     else
       for (const [image, numbers] of Object.entries(removed)) out(`${image}: removed ${numbers.join(', ') || 'none'}`);
+    if (failed.length > 0) throw new HostError(failed.join('; '));
   });
 }
 

@@ -7,6 +7,7 @@ import { nullSource } from '../../backends/null.ts';
 import { loadSettings, type Settings } from '../../config/load.ts';
 import { keepFor, verifyFor } from '../../config/policy.ts';
 import { stateAt, type State } from '../../config/state.ts';
+import { keepSignsIn } from '../../exec/sign-of-life.ts';
 import { userName } from '../../exec/user-name.ts';
 import {
   bridge,
@@ -49,6 +50,7 @@ export function virtBackends(env: NodeJS.ProcessEnv): Readonly<Record<string, Vi
   const uid = process.getuid?.() ?? 0;
   const settings = loadSettings(env, uid);
   const state = stateAt(settings.state);
+  keepSignsIn(state.processes);
   const native = nativeBackends(state, settings).map((backend) => [
     backend.name,
     onImages(backend, state, settings.images, env),

@@ -1,10 +1,13 @@
 /** The promise: whatever kills a writer, at whatever step, readers find the old or the new image, and the next writer can. */
 import { readdirSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { draftIn } from '../../../src/exec/durable.ts';
 import { run } from '../../../src/exec/run.ts';
 import { emptyTrash } from '../../../src/exec/trash.ts';
 import { layoutOf } from '../../../src/golden/layout.ts';
+import { livePins } from '../../../src/golden/pins.ts';
 import type { WriteStep } from '../../../src/golden/store/generation-store.ts';
 import { showImage } from '../../../src/golden/show.ts';
 import { contentOf } from '../../../src/golden/stack.ts';
@@ -56,6 +59,34 @@ test('the first generation of an image, too, is there or not', async () => {
     await expect(readHead(state, 'new')).rejects.toThrow('there is no image new');
   }
   expect(await publishFiles(state, 'new', { marker: '' })).toMatchObject({ generation: 1, parent: null });
+});
+
+test('what killed writers had begun to write down goes with their work; what a living one writes stays', async () => {
+  await using state = await temporaryState();
+  const layout = layoutOf(state, 'sid');
+  await publishFiles(state, 'sid', { marker: 'old' });
+  const folders = [layout.root, layout.failed, layout.waiting, layout.pins];
+  const dead = await run([process.execPath, '-e', 'console.log(process.pid)']);
+  const number = dead.stdout.trim();
+  for (const folder of folders) {
+    await mkdir(folder, { recursive: true });
+    await mkdir(path.join(folder, `.draft-${number}.1-of-a-candidate`));
+    await writeFile(path.join(folder, `.draft-${number}.1-of-a-candidate/log`), 'half');
+    // as earlier versions name them; and of a process that has the number of a dead one now
+    for (const name of [`.draft-${number}-a`, `.draft-${process.pid}.1-b`])
+      await writeFile(path.join(folder, name), 'half');
+    await writeFile(path.join(folder, `.draft-${process.pid}-living`), 'half');
+    await writeFile(draftIn(folder), 'half');
+  }
+  await publishFiles(state, 'sid', { marker: 'new' });
+  await livePins(layout);
+  for (const folder of folders) {
+    const left = readdirSync(folder).filter((name) => name.startsWith('.draft-'));
+    expect(left.toSorted()).toEqual([
+      `.draft-${process.pid}-living`,
+      expect.stringMatching(new RegExp(`^\\.draft-${process.pid}\\.\\d{3,}-`)),
+    ]);
+  }
 });
 
 test('two programs at once: the older fence is refused, the other publishes', async () => {
