@@ -4,6 +4,7 @@ import type { RedisHandle } from './connect.ts';
 
 export async function withQueue<T>(redis: RedisHandle, name: string, action: (queue: Queue) => Promise<T>): Promise<T> {
   const queue = new Queue(name, { connection: redis.client, prefix: redis.keys.queues });
+  queue.on('error', () => {}); // each command hears of it by itself
   try {
     return await action(queue);
   } finally {
