@@ -95,6 +95,31 @@ describe('tenants take turns', () => {
     expect(next.filter((name) => name.startsWith('b')).length).toBeGreaterThanOrEqual(18);
   });
 
+  test('what comes back of a long list does not stand behind all that has come since', async () => {
+    await enqueueAll(server.redis, requests('a', 100), 'amd64', { tenant: 'a' });
+    await names(98);
+    const failed = await claim();
+    const running = await claim();
+    await failed.fail(new Error('its testbed broke'), { retry: true });
+    await enqueueAll(server.redis, requests('b', 100), 'amd64', { tenant: 'b' });
+    await running.giveBack();
+    await claims.promote(buildKey, failed.runId);
+    expect((await names(4)).filter((name) => name.startsWith('a')).toSorted()).toEqual(['a98', 'a99']);
+  });
+
+  test('a job that is put off for ever does not let the numbers run out, nor wait for those that begin anew', async () => {
+    const { keys, client } = server.redis;
+    await enqueue(server.redis, buildRequest('paused'), 'amd64', { tenant: 'a' });
+    const paused = await claim();
+    await client.hset(`${keys.queues}:${buildKey}:${paused.runId}`, 'priority', 1_200_000);
+    await client.hset(keys.fair(buildKey), { now: 1_300_000, 'of:a': 1_300_000 }); // after as many jobs
+    await paused.leave(1e6);
+    await enqueueAll(server.redis, requests('b', 10), 'amd64', { tenant: 'b' });
+    expect(await client.hget(keys.fair(buildKey), 'of:b')).toBe('10');
+    await claims.promote(buildKey, paused.runId);
+    expect(await names(2)).toContain('paused');
+  });
+
   test('an empty queue begins anew: its numbers do not run out', async () => {
     await enqueueAll(server.redis, requests('a', 10), 'amd64', { tenant: 'a' });
     await names(10);
