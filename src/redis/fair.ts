@@ -9,11 +9,11 @@ import type { RedisHandle } from './connect.ts';
 const latest = 2_000_000;
 
 /**
- * KEYS: the queue's virtual times, its waiting, delayed and active jobs. ARGV: tenant, how many, latest, prefix of the jobs.
- * Returns the first start time: no earlier than that of the job claimed last (a tenant saves nothing up), nor than the
- * tenant's own last. A queue begins anew when nothing waits, and nothing can come back with a number of before: it would
- * stand behind all that came later. What may come back at any time (a job that is paused, for one) must not let the numbers
- * run out: when half of them are used, it is moved to the new beginning.
+ * KEYS: the queue's virtual times, its waiting, delayed and active jobs. ARGV: tenant, how many, latest, prefix of the
+ * jobs. Returns the first start time: no earlier than that of the job begun last (a tenant saves nothing up), nor than
+ * the tenant's own last. A queue begins anew when nothing waits, and nothing can come back with a number of before: it
+ * would stand behind all that came later. What may come back at any time (a job that is paused, for one) must not let
+ * the numbers run out: when half of them are used, it is moved to the new beginning.
  */
 const startScript = `
 if redis.call('ZCARD', KEYS[2]) == 0 then
@@ -36,7 +36,7 @@ redis.call('HSET', KEYS[1], 'of:' .. ARGV[1], math.min(start + ARGV[2] - 1, ARGV
 redis.call('EXPIRE', KEYS[1], 2592000)
 return math.min(start, ARGV[3])`;
 
-/** KEYS: the queue's virtual times. ARGV: the priority of a claimed job. */
+/** KEYS: the queue's virtual times. ARGV: the priority of a job. */
 const advanceScript = `
 if tonumber(redis.call('HGET', KEYS[1], 'now') or 0) < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'now', ARGV[1]) end`;
 
@@ -53,7 +53,10 @@ export async function fairPriorities(
   return Array.from({ length: count }, (_, index) => Math.min(start + index, latest));
 }
 
-/** To be said of each job that is claimed. */
+/**
+ * To be said of each job that begins. Not of those that are put off: were 40,000 claimed while their image is
+ * refreshed, a tenant that comes then would stand behind all of them.
+ */
 export async function advanceTime(redis: RedisHandle, key: RoutingKey, priority: number): Promise<void> {
   await redis.client.eval(advanceScript, 1, redis.keys.fair(key), priority);
 }
