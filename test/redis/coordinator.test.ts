@@ -4,10 +4,12 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { enqueue, enqueueAll } from '../../src/producer/enqueue.ts';
 import { showRun } from '../../src/producer/runs.ts';
 import { remembered } from '../../src/protocol/routing.ts';
+import { redisTime } from '../../src/redis/time.ts';
 import { knownKeys, readyKeys } from '../../src/redis/ready.ts';
 import type { Claimed } from '../../src/worker/claimed.ts';
 import { Claims } from '../../src/worker/claims.ts';
 import { coordinate } from '../../src/worker/coordinator.ts';
+import { fleetTimes } from '../../src/worker/fleet-times.ts';
 import { forgetOld } from '../../src/worker/forget.ts';
 import { openJournal, type Journal } from '../../src/worker/journal.ts';
 import { LostClaims } from '../../src/worker/lost-claims.ts';
@@ -27,6 +29,7 @@ beforeEach(async () => {
   claims = new Claims(server.redis, journal);
 });
 afterEach(async () => {
+  vi.useRealTimers();
   await claims[Symbol.asyncDispose]();
   await journal[Symbol.asyncDispose]();
   await server[Symbol.asyncDispose]();
@@ -51,6 +54,26 @@ const coordinating = (by: Journal = journal): AsyncDisposable =>
 const workTold = (): Promise<{ readonly heard: Promise<void> }> =>
   listenFor(server.redis, (nudge) => 'enqueued' in nudge && nudge.enqueued === buildKey);
 
+const byDefault = fleetTimes();
+
+/**
+ * Only the time is not real: it passes between two looks, and what is left of the last heartbeat is what would be.
+ * @param first when the coordinator looks for the first time @returns at which look the job is back; ms from the death
+ */
+async function givenBackAfter(first: number): Promise<number> {
+  const { client, keys } = server.redis;
+  const runId = await add(`killed${first}`);
+  await claim();
+  const lost = new LostClaims(server.redis, claims, byDefault, () => {});
+  vi.useFakeTimers({ toFake: ['performance'] });
+  for (let now = first; ; now += byDefault.every) {
+    await client.zadd(keys.workers, (await redisTime(client)) + byDefault.alive - now, `here/${journal.incarnation}`);
+    await lost.giveBack([buildKey]);
+    if ((await showRun(server.redis, runId)).state === 'waiting') return now;
+    vi.advanceTimersByTime(byDefault.every);
+  }
+}
+
 describe('a worker that is gone', () => {
   test('its job goes back when its heartbeat is missing; the jobs of those that live stay', async () => {
     const dying = await openJournal(server.state);
@@ -73,6 +96,17 @@ describe('a worker that is gone', () => {
     await mine.complete(outcome());
     expect(await showRun(server.redis, lost)).toMatchObject({ outcome: { result: { status: 'in time' } } });
     await coordinator[Symbol.asyncDispose]();
+  });
+
+  test.each([
+    ['at whichever moment between two looks', [0, 100, 2500, 4900]],
+    ['also if the coordinator died with it', [byDefault.ttl + byDefault.every]],
+  ])('its job goes back within 50 s of its death, %s', async (_, firstLooks) => {
+    for (const first of firstLooks) {
+      const from = first < byDefault.every ? first - 10 * byDefault.every : first; // it looked before, or did not
+      expect(await givenBackAfter(from)).toBeLessThanOrEqual(50_000);
+      await (await claim()).complete(outcome());
+    }
   });
 
   test('a lock that nobody has goes back, too', async () => {
