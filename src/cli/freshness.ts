@@ -9,6 +9,7 @@ import { askForRefresh, showRefresh } from '../producer/refresh.ts';
 import { listSchedules, removeSchedule, setSchedule } from '../producer/schedules.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import type { Nudges } from '../redis/nudges.ts';
+import { persist } from '../redis/persist.ts';
 import type { Claimed } from '../worker/claimed.ts';
 import type { Claims } from '../worker/claims.ts';
 import { FreshnessGate } from '../worker/freshness.ts';
@@ -45,7 +46,10 @@ export function beginOnSchedule(claimed: Claimed, redis: RedisHandle, log: Log):
   return beginScheduled(claimed, begin, log);
 }
 
-/** Makes the schedules what the configuration of this host says; one that cannot be is told, and stops no other. */
+/**
+ * Makes the schedules what the configuration of this host says. What cannot be is told, and stops nothing: neither
+ * another schedule nor the worker, which may have adopted jobs by now.
+ */
 export async function applySchedules(context: Context, redis: RedisHandle, log: Log): Promise<void> {
   const wanted = configuredSchedules(context.settings);
   const known = await knownImages(context);
@@ -57,14 +61,18 @@ export async function applySchedules(context: Context, redis: RedisHandle, log: 
       if (!known.includes(image)) log(`${key}: there is no image ${image} on this host; it gets no schedule`);
       else if (context.settings.external[image] !== undefined)
         log(`${key}: ${image} is opened by an external server and cannot be refreshed; it gets no schedule`);
-      else await setSchedule(redis, schedule, arch);
+      else await persist(redis, () => setSchedule(redis, schedule, arch));
     } catch (error) {
       log(`${key}: ${messageOf(error)}`);
     }
   }
-  for (const { image, by } of await listSchedules(redis)) {
-    const gone = by === configuredBy(context.settings) && !wanted.some((one) => one.image === image);
-    if (gone) await removeSchedule(redis, image);
+  try {
+    for (const { image, by } of await persist(redis, () => listSchedules(redis))) {
+      const gone = by === configuredBy(context.settings) && !wanted.some((one) => one.image === image);
+      if (gone) await persist(redis, () => removeSchedule(redis, image));
+    }
+  } catch (error) {
+    log(`schedules that the configuration asks for no more may be left: ${messageOf(error)}`);
   }
 }
 

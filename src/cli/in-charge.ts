@@ -11,7 +11,7 @@ import { describeResources, usualSize } from '../protocol/size.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import type { Nudges } from '../redis/nudges.ts';
 import { durabilityWarning } from '../redis/durability.ts';
-import { persist } from '../redis/persist.ts';
+import { insist, persist } from '../redis/persist.ts';
 import { redisTime } from '../redis/time.ts';
 import type { Breaker } from '../worker/breaker.ts';
 import { claimUntilPassed, type Rest } from '../worker/claim-until-passed.ts';
@@ -90,7 +90,7 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
   await applySchedules(context, redis, log);
   using tidying = tidyDaily(context.state, context.settings.jobs.keep * 1000, () => redisTime(redis.client), log);
   void tidying;
-  await using presence = await persist(redis, () =>
+  await using presence = await outlasting(parts)(redis, () =>
     announce(redis.client, redis.keys, parts.describe, times, renewals),
   );
   await using _ = coordinate({ redis, incarnation, claims, log, times });
@@ -174,11 +174,21 @@ interface Recovering {
   readonly giveUp: (entries: readonly string[]) => Promise<void>;
 }
 
-/** Both outlast a broken connection: the adopted jobs must not die of it. */
-function recovering({ context: { state }, redis, journal, backends, log }: Parts, claims: Claims): Recovering {
+/**
+ * Adopted jobs must not die of what Redis says; where there are none, whoever starts the worker is told of a refusal.
+ */
+function outlasting({ inheritance }: Parts): typeof insist {
+  return inheritance.jobs.length > 0 ? insist : persist;
+}
+
+/** Both outlast a broken connection. */
+function recovering(parts: Parts, claims: Claims): Recovering {
+  const { redis, journal, backends, log } = parts;
+  const { state } = parts.context;
+  const outlast = outlasting(parts);
   const settling: Settling = {
-    giveBackToken: (key, token) => persist(redis, () => claims.giveBackToken(key, token)),
-    completeFor: (key, token, ended) => persist(redis, () => claims.completeFor(key, token, ended)),
+    giveBackToken: (key, token) => outlast(redis, () => claims.giveBackToken(key, token)),
+    completeFor: (key, token, ended) => outlast(redis, () => claims.completeFor(key, token, ended)),
   };
   return {
     clearAway: async () => {

@@ -3,6 +3,7 @@ import { UsageError } from '../protocol/errors.ts';
 import { labelsOf } from '../protocol/label.ts';
 import { parseRoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
+import { redisTime } from '../redis/time.ts';
 import { enqueue } from './enqueue.ts';
 import { cancelRun, requestOf, waitFor } from './runs.ts';
 
@@ -26,7 +27,8 @@ export async function runAgain(
     ...['queue', 'tenant', 'labels', 'deadline'],
   );
   if (stop !== undefined) await stopRun(redis, id, stop, signal);
-  const left = Number(deadline ?? 0) > Date.now() ? { deadline: Number(deadline) } : {};
+  const now = await redisTime(redis.client); // which a deadline is by: by an own clock that is ahead none would be left
+  const left = Number(deadline ?? 0) > now ? { deadline: Number(deadline) } : {};
   const options = { ...(tenant ? { tenant } : {}), labels: labelsOf(labels), ...left };
   const { runId } = await enqueue(redis, request, parseRoutingKey(queue ?? '')?.arch ?? arch, options);
   return runId;

@@ -1,4 +1,5 @@
 /** Schedules of images: one BullMQ job scheduler each, in the queue of its updates. What it puts there is no run yet. */
+import { getNextMillis } from 'bullmq';
 import type { Schedule } from '../config/cron.ts';
 import { messageOf, UsageError } from '../protocol/errors.ts';
 import { refreshRequest, updateRequestSchema, type UpdateStrategy } from '../protocol/job-request.ts';
@@ -33,6 +34,7 @@ export async function setSchedule(redis: RedisHandle, wanted: ImageSchedule, arc
   const known = await readSchedule(redis, image);
   const same = known?.cron === cron && known.timeZone === timeZone && known.strategy === strategy && known.by === by;
   if (same) return known;
+  requireNext(wanted);
   const request = refreshRequest(image, strategy);
   const key = routingKeyOf(request, arch);
   const before = await redis.client.hget(redis.keys.schedules, image);
@@ -42,12 +44,7 @@ export async function setSchedule(redis: RedisHandle, wanted: ImageSchedule, arc
   await withQueue(redis, key, async (queue) => {
     // before all others: it is no run, and only makes one
     const opts = { priority: 1, removeOnComplete: true, removeOnFail: { age: remember } };
-    const next = await queue
-      .upsertJobScheduler(id, { pattern: cron, tz: timeZone }, { name: by, data: request, opts })
-      .catch((error: unknown) => {
-        throw never(cron, messageOf(error));
-      });
-    if ((next as unknown) === undefined) throw never(cron, 'no such day');
+    await queue.upsertJobScheduler(id, { pattern: cron, tz: timeZone }, { name: by, data: request, opts });
   });
   const made = await readSchedule(redis, image);
   if (made === undefined) throw never(cron, 'no such day');
@@ -78,6 +75,17 @@ export async function removeSchedule(redis: RedisHandle, image: string): Promise
   const removed = await withQueue(redis, key, (queue) => queue.removeJobScheduler(id));
   await redis.client.hdel(redis.keys.schedules, image);
   return removed;
+}
+
+/** Asked apart from BullMQ's making it, whose other errors are Redis's. @throws {UsageError} */
+function requireNext({ cron, timeZone }: Schedule): void {
+  let next: number | undefined;
+  try {
+    next = getNextMillis(Date.now(), { pattern: cron, tz: timeZone });
+  } catch (error) {
+    throw never(cron, messageOf(error));
+  }
+  if (next === undefined) throw never(cron, 'no such day');
 }
 
 function never(cron: string, why: string): UsageError {

@@ -24,23 +24,6 @@ export async function noteEnded(redis: RedisHandle, key: RoutingKey, id: string)
   await redis.client.eval(noteScript, 2, ...endedSets(redis, key), id);
 }
 
-/** KEYS: completed, failed, job. ARGV: job id, time in ms. */
-const forgetScript = `
-for i = 1, 2 do
-  local at = redis.call('ZSCORE', KEYS[i], ARGV[1])
-  if at and tonumber(at) < tonumber(ARGV[2]) then
-    redis.call('ZREM', KEYS[i], ARGV[1])
-    redis.call('DEL', KEYS[3])
-  end
-end
-return redis.call('EXISTS', KEYS[3])`;
-
-/** @param before ms since the epoch @returns false when there is such a job still: it ended later, or has not ended */
-export async function forgetEnded(redis: RedisHandle, key: RoutingKey, id: string, before: number): Promise<boolean> {
-  const job = `${redis.keys.queues}:${key}:${id}`;
-  return (await redis.client.eval(forgetScript, 3, ...endedSets(redis, key), job, id, before)) === 0;
-}
-
 function endedSets({ keys }: RedisHandle, key: RoutingKey): [string, string] {
   return [`${keys.queues}:${key}:completed`, `${keys.queues}:${key}:failed`];
 }

@@ -9,6 +9,7 @@ export async function withQueue<T>(
 ): Promise<T> {
   const { Queue } = await import('./bullmq.ts');
   const queue = new Queue(name, { connection: redis.client, prefix: redis.keys.queues });
+  queue.on('error', () => {}); // each command hears of it by itself
   try {
     return await action(queue);
   } finally {

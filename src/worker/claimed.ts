@@ -7,6 +7,7 @@ import type { RedisHandle } from '../redis/connect.ts';
 import { nudge } from '../redis/nudges.ts';
 import { setDue } from '../redis/due.ts';
 import { keepWhenEnded, noteEnded } from '../redis/ended.ts';
+import { advanceTime } from '../redis/fair.ts';
 import { insist } from '../redis/persist.ts';
 import { announceWork } from '../redis/ready.ts';
 import { spend, type RetriedClass, type Spent } from './budgets.ts';
@@ -28,6 +29,8 @@ export interface Claimed {
   /** What it was claimed with, and the name of the file in the journal that says so. */
   readonly token: string;
   readonly entry: string;
+  /** To be said when it begins: its tenant has had its turn (redis/fair.ts). One that is put off before has not. */
+  takeTurn(): void;
   /** False when the claim is lost. Waits while Redis is away. */
   renew(): Promise<boolean>;
   /** Writes the outcome into the journal: the first half of completing it. */
@@ -102,6 +105,7 @@ export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRet
     data: job.data,
     submitted: job.timestamp,
     attempt,
+    takeTurn: () => void advanceTime(redis, key, job.priority).catch(() => {}), // a little less fair, and no more
     renew,
     spend: (of, host) => insist(redis, () => spend(redis, { key, id: runId }, of, { attempt, host })),
     async complete(told) {

@@ -8,7 +8,6 @@ import { failureError } from '../protocol/failure.ts';
 import type { RoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge } from '../redis/nudges.ts';
-import { advanceTime } from '../redis/fair.ts';
 import { keepWhenEnded, noteEnded } from '../redis/ended.ts';
 import { heldJobs } from '../redis/held.ts';
 import { insist, persist } from '../redis/persist.ts';
@@ -90,7 +89,6 @@ export class Claims implements AsyncDisposable {
       await settleReady(this.#redis, key);
       return undefined;
     }
-    void advanceTime(this.#redis, key, job.priority).catch(() => {}); // a little less fair, and no more
     const claimed = this.#claimed(job, key, token, job.attemptsStarted);
     const lost = await insist(this.#redis, () => this.#lostSoFar(key, job));
     if (lost?.left !== false) return claimed;

@@ -18,8 +18,12 @@ export interface ClientRun {
   readonly onLine?: (line: string) => void;
 }
 
-/** How long a client may take to clean up after SIGTERM before it is killed: it closes its session, which we serve. */
-const grace = 15_000;
+/**
+ * Milliseconds that a client may take to clean up after SIGTERM before it is killed: it closes its session, which we
+ * serve. What a cancelled job held is promised to be free within ten seconds; three are left for the testbed to go
+ * away.
+ */
+const grace = 7_000;
 
 /**
  * A fixed script; the client's argv are its arguments. Node's pipes are sockets, which autopkgtest's `tee /dev/stderr`

@@ -32,16 +32,24 @@ export function coordinate({
   times = fleetTimes(),
 }: CoordinatorOptions): AsyncDisposable {
   const lost = new LostClaims(redis, claims, times, log);
+  const stop = new AbortController();
   let forgotten = -Infinity;
+  let forgetting: Promise<void> | undefined;
+  /** Beside the turns: it may be long, and whoever has died must not wait for it. */
+  const forget = (): void => {
+    if (forgetting !== undefined || performance.now() - forgotten < times.forgetEvery) return;
+    forgotten = performance.now();
+    forgetting = forgetOld(redis, undefined, stop.signal)
+      .catch((error: unknown) => log(`cannot forget what is old: ${messageOf(error)}`))
+      .finally(() => (forgetting = undefined));
+  };
   const turn = async (): Promise<void> => {
     if (!(await elect(redis, redis.keys.coordinator, incarnation, times.ttl))) return lost.forget();
     const keys = await knownKeys(redis);
     for (const key of await findReady(redis, keys)) await nudge(redis, { enqueued: key });
     await lost.giveBack(keys);
     for (const id of await cancelOverdue(redis)) log(`${id}: its deadline has passed`);
-    if (performance.now() - forgotten < times.forgetEvery) return;
-    forgotten = performance.now();
-    await forgetOld(redis);
+    forget();
   };
   let turning: Promise<void> = Promise.resolve();
   let busy = false;
@@ -55,7 +63,9 @@ export function coordinate({
   return {
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
+      stop.abort();
       await turning;
+      await forgetting;
       await resign(redis, redis.keys.coordinator, incarnation).catch(() => {});
     },
   };

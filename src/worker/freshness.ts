@@ -1,7 +1,8 @@
 /**
- * Lets a job begin only on an image that is as fresh as it asks. One that is not is refreshed, once for all jobs that ask,
- * and meanwhile they wait in the queue without a slot. What a waiting job waits for is in Redis before it lets go of its
- * slot: a worker that dies in between leaves a job that the next one looks at from the beginning.
+ * Lets a job begin only on an image that is as fresh as it asks. One that is not is refreshed, once for all jobs that
+ * ask, and meanwhile they wait in the queue without a slot. What a waiting job waits for is in Redis before it lets go
+ * of its slot: a worker that dies in between leaves a job that the next one looks at from the beginning. A Redis that
+ * is away or refuses is waited for: its error would be taken for one of ours, and end the job for good.
  */
 import type { Freshness } from '../golden/index.ts';
 import { Interruption, RefreshFailed, UsageError } from '../protocol/errors.ts';
@@ -9,6 +10,7 @@ import type { JobRequest } from '../protocol/job-request.ts';
 import { parseWaits, type Waits } from '../protocol/waits.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import type { Nudges } from '../redis/nudges.ts';
+import { insist } from '../redis/persist.ts';
 import type { Claimed } from './claimed.ts';
 import type { Claims } from './claims.ts';
 import { demandOf, unmetDemand, type Demand } from './freshness-demand.ts';
@@ -29,7 +31,7 @@ export interface FreshnessOptions {
   readonly maxAgeOf: (image: string) => number | undefined;
   /** Undefined where an external server opens it: it has no generations. */
   readonly imageOf: (request: JobRequest) => Promise<Freshness | undefined>;
-  /** The refresh that is under way, or ended after `since`; else begins one. */
+  /** The refresh that is under way, or ended after `since`; else begins one. Asked again when its answer was lost. */
   readonly ask: (image: string, since: number) => Promise<Refresh>;
   /** Undefined when nobody knows it. */
   readonly look: (run: string) => Promise<Refresh | undefined>;
@@ -70,7 +72,8 @@ export class FreshnessGate implements Disposable {
     const { redis, imageOf, maxAgeOf } = this.#options;
     const demand = demandOf(request, maxAgeOf(request.image));
     if (demand === undefined) return true;
-    const waits = parseWaits(await redis.client.hget(redis.keys.run(claimed.runId), 'waits'));
+    const run = redis.keys.run(claimed.runId);
+    const waits = parseWaits(await insist(redis, () => redis.client.hget(run, 'waits')));
     const moments = { submitted: claimed.submitted, asked: waits?.since, shared };
     const look = async (): Promise<Found | undefined> => {
       const image = await imageOf(request);
@@ -80,7 +83,7 @@ export class FreshnessGate implements Disposable {
     };
     const found = await look();
     if (found !== undefined && (await this.#wait(claimed, request.image, found, look))) return false;
-    if (waits !== undefined) await redis.client.hdel(redis.keys.run(claimed.runId), 'waits');
+    if (waits !== undefined) await insist(redis, () => redis.client.hdel(run, 'waits'));
     return true;
   }
 
@@ -95,17 +98,16 @@ export class FreshnessGate implements Disposable {
     first: Found,
     lookAtImage: () => Promise<Found | undefined>,
   ): Promise<boolean> {
-    const { ask, look } = this.#options;
     const since = Math.max(claimed.submitted, Date.now() - shared);
-    const known = first.waits === undefined ? undefined : await look(first.waits.run);
-    const refresh = known ?? (await ask(image, since));
+    const known = first.waits === undefined ? undefined : await this.#look(first.waits.run);
+    const refresh = known ?? (await this.#ask(image, since));
     const refreshes = first.waits?.refreshes ?? 1;
     if (refresh.ended === undefined) return this.#hold(claimed, image, { ...first, refresh, refreshes });
     const found = await lookAtImage(); // that refresh may have ended after the first look
     if (found === undefined) return false;
     this.#requireHope(image, found, refresh, refreshes);
     // it went well, on another host or too long ago
-    const again = await ask(image, Infinity);
+    const again = await this.#ask(image, Infinity);
     return this.#hold(claimed, image, { ...found, refresh: again, refreshes: refreshes + 1 });
   }
 
@@ -128,24 +130,33 @@ export class FreshnessGate implements Disposable {
   }
 
   async #hold(claimed: Claimed, image: string, held: Found & { refresh: Refresh; refreshes: number }): Promise<true> {
-    const { redis, look } = this.#options;
+    const { redis } = this.#options;
     const { runId, key } = claimed;
     const { run } = held.refresh;
-    const cancelled = await redis.client.get(redis.keys.cancel(runId));
+    const cancelled = await insist(redis, () => redis.client.get(redis.keys.cancel(runId)));
     if (cancelled !== null) throw new Interruption('cancelled', cancelled);
     const waits: Waits = { v: 1, run, image, since: held.waits?.since ?? Date.now(), refreshes: held.refreshes };
-    await redis.client.hset(redis.keys.run(runId), 'waits', JSON.stringify(waits));
+    await insist(redis, () => redis.client.hset(redis.keys.run(runId), 'waits', JSON.stringify(waits)));
     await claimed.leave(lookAgain);
     this.#held.set(run, (this.#held.get(run) ?? new Map<string, string>()).set(runId, key));
-    const now = await look(run); // it may have ended before anybody here listened for it
+    const now = await this.#look(run); // it may have ended before anybody here listened for it
     if (now === undefined || now.ended !== undefined) await this.#release(run);
     return true;
   }
 
   async #release(run: string): Promise<void> {
+    const { redis, claims } = this.#options;
     const held = this.#held.get(run);
     this.#held.delete(run);
-    for (const [runId, key] of held ?? []) await this.#options.claims.promote(key, runId);
+    for (const [runId, key] of held ?? []) await insist(redis, () => claims.promote(key, runId));
+  }
+
+  #ask(image: string, since: number): Promise<Refresh> {
+    return insist(this.#options.redis, () => this.#options.ask(image, since));
+  }
+
+  #look(run: string): Promise<Refresh | undefined> {
+    return insist(this.#options.redis, () => this.#options.look(run));
   }
 }
 

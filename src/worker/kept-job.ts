@@ -93,6 +93,10 @@ export class KeptJob implements Claimed, Disposable {
     else this.#acknowledged?.reject(new LeaseLost(lost));
   }
 
+  takeTurn(): void {
+    this.#parts.claimed.takeTurn();
+  }
+
   renew(): Promise<boolean> {
     return this.#parts.claimed.renew();
   }

@@ -4,7 +4,7 @@ import type { PausedName } from '../protocol/paused.ts';
 import { cancelRuns } from '../redis/cancel.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { pausedNow } from '../redis/paused.ts';
-import { persist } from '../redis/persist.ts';
+import { insist } from '../redis/persist.ts';
 import type { Claimed } from './claimed.ts';
 import type { Claims } from './claims.ts';
 
@@ -19,18 +19,18 @@ export async function parkIfPaused(
 ): Promise<boolean> {
   const { client, keys } = redis;
   const run = keys.run(claimed.runId);
-  const [text, parked, own] = await persist(redis, () => ask(redis, claimed.runId));
+  const [text, parked, own] = await insist(redis, () => ask(redis, claimed.runId));
   const labels = labelsOf(text);
-  const paused = labels.length === 0 ? undefined : await persist(redis, () => pausedNow(redis));
+  const paused = labels.length === 0 ? undefined : await insist(redis, () => pausedNow(redis));
   const label = labels.find((each) => paused?.has(`label:${each}`) === true);
   const name = own === 1 ? jobName(claimed.runId) : label === undefined ? undefined : (`label:${label}` as const);
   if (name === undefined) {
-    if (parked !== null) await client.hdel(run, 'parked');
+    if (parked !== null) await insist(redis, () => client.hdel(run, 'parked'));
     return false;
   }
-  await persist(redis, () => client.hset(run, 'parked', name));
+  await insist(redis, () => client.hset(run, 'parked', name));
   await claimed.leave(lookAgain);
-  await persist(redis, () => lookBack(redis, claims, claimed, name));
+  await insist(redis, () => lookBack(redis, claims, claimed, name));
   return true;
 }
 

@@ -33,6 +33,7 @@ export async function runClaimed(path: JobPath, job: KeptJob): Promise<void> {
   const host = telling(path.host);
   const admit: Gate = async (claimed, request) => {
     if ((await parkIfPaused(redis, claims, claimed)) || !(await path.fresh.admit(claimed, request))) return false;
+    job.takeTurn();
     job.begun();
     path.onBegin?.(job.runId);
     return true;

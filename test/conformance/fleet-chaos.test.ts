@@ -27,6 +27,12 @@ const unavailable = clockUnavailable ?? (await overlayBackend(stateAt('/nonexist
 const count = fleetFaults(300);
 const never = new AbortController().signal;
 
+/**
+ * Seconds. Every image is younger, however far a host's clock was moved: the demand is looked at, and met. One that is
+ * not would take an update each time, and this image has no apt: its refresh fails, and all jobs that wait for it.
+ */
+const tenYears = 315_360_000;
+
 describeWith('overlay', unavailable, 'a fleet', () => {
   let fleet: Fleet;
   beforeAll(async () => {
@@ -86,7 +92,7 @@ function summary(injected: ReadonlyMap<string, number>, history: Awaited<ReturnT
 
 function someRequest(random: Dice, name: string): JobRequest {
   const milliseconds = Math.floor(random.roll(10) < 1 ? random.roll(2500) : random.roll(200));
-  return requestFor(`job${name}-${milliseconds}`);
+  return requestFor(`job${name}-${milliseconds}`, random.roll(4) < 1 ? { maxAge: tenYears } : {});
 }
 
 /**

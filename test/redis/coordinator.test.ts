@@ -1,13 +1,15 @@
 /** What the coordinator does for the fleet: finds work that nobody told of, and the jobs of workers that are gone. */
 import { Queue } from 'bullmq';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { enqueue } from '../../src/producer/enqueue.ts';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { enqueue, enqueueAll } from '../../src/producer/enqueue.ts';
 import { showRun } from '../../src/producer/runs.ts';
 import { remembered } from '../../src/protocol/routing.ts';
+import { redisTime } from '../../src/redis/time.ts';
 import { knownKeys, readyKeys } from '../../src/redis/ready.ts';
 import type { Claimed } from '../../src/worker/claimed.ts';
 import { Claims } from '../../src/worker/claims.ts';
 import { coordinate } from '../../src/worker/coordinator.ts';
+import { fleetTimes } from '../../src/worker/fleet-times.ts';
 import { forgetOld } from '../../src/worker/forget.ts';
 import { openJournal, type Journal } from '../../src/worker/journal.ts';
 import { LostClaims } from '../../src/worker/lost-claims.ts';
@@ -27,6 +29,7 @@ beforeEach(async () => {
   claims = new Claims(server.redis, journal);
 });
 afterEach(async () => {
+  vi.useRealTimers();
   await claims[Symbol.asyncDispose]();
   await journal[Symbol.asyncDispose]();
   await server[Symbol.asyncDispose]();
@@ -51,6 +54,26 @@ const coordinating = (by: Journal = journal): AsyncDisposable =>
 const workTold = (): Promise<{ readonly heard: Promise<void> }> =>
   listenFor(server.redis, (nudge) => 'enqueued' in nudge && nudge.enqueued === buildKey);
 
+const byDefault = fleetTimes();
+
+/**
+ * Only the time is not real: it passes between two looks, and what is left of the last heartbeat is what would be.
+ * @param first when the coordinator looks for the first time @returns at which look the job is back; ms from the death
+ */
+async function givenBackAfter(first: number): Promise<number> {
+  const { client, keys } = server.redis;
+  const runId = await add(`killed${first}`);
+  await claim();
+  const lost = new LostClaims(server.redis, claims, byDefault, () => {});
+  vi.useFakeTimers({ toFake: ['performance'] });
+  for (let now = first; ; now += byDefault.every) {
+    await client.zadd(keys.workers, (await redisTime(client)) + byDefault.alive - now, `here/${journal.incarnation}`);
+    await lost.giveBack([buildKey]);
+    if ((await showRun(server.redis, runId)).state === 'waiting') return now;
+    vi.advanceTimersByTime(byDefault.every);
+  }
+}
+
 describe('a worker that is gone', () => {
   test('its job goes back when its heartbeat is missing; the jobs of those that live stay', async () => {
     const dying = await openJournal(server.state);
@@ -73,6 +96,17 @@ describe('a worker that is gone', () => {
     await mine.complete(outcome());
     expect(await showRun(server.redis, lost)).toMatchObject({ outcome: { result: { status: 'in time' } } });
     await coordinator[Symbol.asyncDispose]();
+  });
+
+  test.each([
+    ['at whichever moment between two looks', [0, 100, 2500, 4900]],
+    ['also if the coordinator died with it', [byDefault.ttl + byDefault.every]],
+  ])('its job goes back within 50 s of its death, %s', async (_, firstLooks) => {
+    for (const first of firstLooks) {
+      const from = first < byDefault.every ? first - 10 * byDefault.every : first; // it looked before, or did not
+      expect(await givenBackAfter(from)).toBeLessThanOrEqual(50_000);
+      await (await claim()).complete(outcome());
+    }
   });
 
   test('a lock that nobody has goes back, too', async () => {
@@ -156,6 +190,57 @@ describe('what is too old', () => {
     expect(await client.zrangebyscore(keys.runs, '-inf', '+inf')).toEqual([waiting]);
     expect(await client.exists(keys.run(old), keys.latestRun(old))).toBe(0);
     expect(await client.exists(keys.run(waiting), keys.latestRun(waiting))).toBe(2);
+  });
+
+  test('however much there is, and however many older ones stay: also when two workers forget at a time', async () => {
+    const { keys, client } = server.redis;
+    const later = Date.now() + remembered + day;
+    const requests = Array.from({ length: 1500 }, (_, index) => buildRequest(`toy${index}`));
+    const ids = (await enqueueAll(server.redis, requests, 'amd64')).map(({ runId }) => runId);
+    const [waiting, gone] = [ids.slice(0, 700), ids.slice(700)];
+    await client.zadd(keys.runs, ...waiting.flatMap((id) => [1, id])); // the oldest of all
+    await client.del(...gone.map((id) => `${keys.queues}:${buildKey}:${id}`));
+    await forgetOld(server.redis, later);
+    expect(new Set(await client.zrange(keys.runs, '0', '-1'))).toEqual(new Set(waiting));
+    expect(await client.exists(...gone.map(keys.run))).toBe(0);
+
+    await client.del(...waiting.slice(100).map((id) => `${keys.queues}:${buildKey}:${id}`));
+    await Promise.all([forgetOld(server.redis, later), forgetOld(server.redis, later)]);
+    await forgetOld(server.redis, later); // what one has stepped over because of the other
+    expect(new Set(await client.zrange(keys.runs, '0', '-1'))).toEqual(new Set(waiting.slice(0, 100)));
+    expect(await client.exists(...waiting.map(keys.run))).toBe(100);
+  });
+
+  test('queues, however many, and however many older ones stay', async () => {
+    const { keys, client } = server.redis;
+    const names = Array.from({ length: 1500 }, (_, index) => `build.any.amd64.m.image${index}`);
+    await client.zadd(keys.known, ...names.flatMap((name, index) => [index + 1, name]));
+    const used = client.pipeline();
+    for (const name of names.slice(0, 700)) used.rpush(`${keys.queues}:${name}:wait`, 'job');
+    await used.exec();
+    await forgetOld(server.redis);
+    expect(await knownKeys(server.redis)).toEqual(names.slice(0, 700));
+  });
+
+  test('and the fleet is looked after meanwhile', async () => {
+    const { keys, client } = server.redis;
+    const ask = client.zrangebyscore.bind(client) as (...args: unknown[]) => Promise<string[]>;
+    let go = (): void => {};
+    const held = new Promise<void>((resolve) => (go = resolve));
+    const slow = vi.spyOn(client, 'zrangebyscore').mockImplementation(async (...args: unknown[]) => {
+      if (args[0] === keys.runs) await held;
+      return ask(...args);
+    });
+    const always = { ...times, forgetEvery: 0 };
+    const coordinator = coordinate({ redis: server.redis, incarnation: '1', claims, log: () => {}, times: always });
+    while (!slow.mock.calls.some(([key]) => key === keys.runs)) await new Promise(setImmediate);
+    await client.zadd(keys.known, '0', buildKey);
+    const told = await workTold();
+    await client.lpush(`${keys.queues}:${buildKey}:wait`, 'untold');
+    await told.heard;
+    go();
+    await coordinator[Symbol.asyncDispose]();
+    slow.mockRestore();
   });
 
   test('a queue is forgotten when it is empty and nobody has used it for a day', async () => {

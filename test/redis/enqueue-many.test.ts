@@ -4,15 +4,23 @@ import { enqueue, enqueueAll } from '../../src/producer/enqueue.ts';
 import { showRun } from '../../src/producer/runs.ts';
 import type { Claimed } from '../../src/worker/claimed.ts';
 import { Claims } from '../../src/worker/claims.ts';
-import { openJournal } from '../../src/worker/journal.ts';
+import type { Gate } from '../../src/worker/handle.ts';
+import type { Host } from '../../src/worker/host.ts';
+import { Breaker } from '../../src/worker/breaker.ts';
+import { HostGuard } from '../../src/worker/host-guard.ts';
+import { openJournal, type Journal } from '../../src/worker/journal.ts';
+import { Keeper } from '../../src/worker/keeper.ts';
+import { runClaimed } from '../../src/worker/run-claimed.ts';
 import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
 
 let server: TestRedis;
+let journal: Journal;
 let claims: Claims;
 
 beforeEach(async () => {
   server = await startTestRedis();
-  claims = new Claims(server.redis, await openJournal(server.state));
+  journal = await openJournal(server.state);
+  claims = new Claims(server.redis, journal);
 });
 afterEach(async () => {
   await claims[Symbol.asyncDispose]();
@@ -33,6 +41,7 @@ async function names(count: number): Promise<string[]> {
   for (let i = 0; i < count; i += 1) {
     const claimed = await claim();
     found.push((claimed.data as ReturnType<typeof buildRequest>).source.package);
+    claimed.takeTurn();
     await claimed.complete(outcome());
   }
   return found;
@@ -93,6 +102,54 @@ describe('tenants take turns', () => {
     const next = await names(40);
     expect(next.filter((name) => name.startsWith('a')).length).toBeGreaterThanOrEqual(18);
     expect(next.filter((name) => name.startsWith('b')).length).toBeGreaterThanOrEqual(18);
+  });
+
+  test('jobs that were put off before they began do not go before all that come then', async () => {
+    const ids = await enqueueAll(server.redis, requests('a', 100), 'amd64', { tenant: 'a' });
+    await using keeper = await Keeper.open(journal.folder);
+    const path = {
+      ...{ redis: server.redis, claims, metrics: undefined, log: () => {} },
+      host: { name: 'bay1', state: server.state } as Host, // no session: nothing else of it is asked
+      guard: new HostGuard({ redis: server.redis, host: 'bay1', breaker: new Breaker() }),
+      run: async () => outcome(),
+    };
+    const renewal = { signal: new AbortController().signal, [Symbol.dispose]() {} };
+    const through = async (admit: Gate): Promise<void> => {
+      using job = keeper.begin(await claim(), renewal);
+      await runClaimed({ ...path, fresh: { admit } }, job);
+    };
+    await through(async () => true);
+    const putOff: Gate = async (claimed) => claimed.leave(1e6).then(() => false);
+    for (let i = 1; i < 100; i += 1) await through(putOff);
+    expect(await server.redis.client.hget(server.redis.keys.fair(buildKey), 'now')).toBe('1');
+    for (const { runId } of ids) await claims.promote(buildKey, runId);
+    await enqueueAll(server.redis, requests('b', 10), 'amd64', { tenant: 'b' });
+    expect((await names(25)).filter((name) => name.startsWith('b'))).toHaveLength(10);
+  });
+
+  test('what comes back of a long list does not stand behind all that has come since', async () => {
+    await enqueueAll(server.redis, requests('a', 100), 'amd64', { tenant: 'a' });
+    await names(98);
+    const failed = await claim();
+    const running = await claim();
+    await failed.fail(new Error('its testbed broke'), { retry: true });
+    await enqueueAll(server.redis, requests('b', 100), 'amd64', { tenant: 'b' });
+    await running.giveBack();
+    await claims.promote(buildKey, failed.runId);
+    expect((await names(4)).filter((name) => name.startsWith('a')).toSorted()).toEqual(['a98', 'a99']);
+  });
+
+  test('a job that is put off for ever does not let the numbers run out, nor is it the last then', async () => {
+    const { keys, client } = server.redis;
+    await enqueue(server.redis, buildRequest('paused'), 'amd64', { tenant: 'a' });
+    const paused = await claim();
+    await client.hset(`${keys.queues}:${buildKey}:${paused.runId}`, 'priority', 1_200_000);
+    await client.hset(keys.fair(buildKey), { now: 1_300_000, 'of:a': 1_300_000 }); // after as many jobs
+    await paused.leave(1e6);
+    await enqueueAll(server.redis, requests('b', 10), 'amd64', { tenant: 'b' });
+    expect(await client.hget(keys.fair(buildKey), 'of:b')).toBe('10');
+    await claims.promote(buildKey, paused.runId);
+    expect(await names(2)).toContain('paused');
   });
 
   test('an empty queue begins anew: its numbers do not run out', async () => {

@@ -1,7 +1,7 @@
 /** Running again what ran on a generation that turned out bad: which runs, for whom, and what still runs on it. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { ranOn } from '../../src/cli/ran-on.ts';
 import { enqueue } from '../../src/producer/enqueue.ts';
 import { runAgain } from '../../src/producer/run-again.ts';
@@ -25,6 +25,7 @@ beforeEach(async () => {
   claims = new Claims(server.redis, await openJournal(server.state));
 });
 afterEach(async () => {
+  vi.useRealTimers();
   await claims[Symbol.asyncDispose]();
   await server[Symbol.asyncDispose]();
 });
@@ -91,6 +92,20 @@ test('again means: for the same tenant, under the same labels, until the same ti
     deadline: String(deadline),
   });
   expect((await claim()).data).toEqual(buildRequest('toy-a'));
+});
+
+test.each([
+  ['ahead', 1, 3_600_000, true],
+  ['behind', -1, 0, false],
+])('a deadline is by Redis’s clock, though this host’s is a year %s', async (_, years, left, kept) => {
+  const deadline = Date.now() + left;
+  const { runId } = await enqueue(server.redis, buildRequest('toy-a'), 'amd64', { deadline });
+  await (await claim()).complete(on(bad));
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + years * 365 * 86_400_000 });
+  await runAgain(server.redis, runId, undefined, 'amd64', never);
+  vi.useRealTimers();
+  const again = await server.redis.client.hget(server.redis.keys.run(`${runId}-2`), 'deadline');
+  expect(again).toBe(kept ? String(deadline) : null);
 });
 
 test('one that runs on it is stopped, and handed in anew: it would not run on the good one', async () => {
