@@ -1,5 +1,4 @@
 /** Schedules of images: one BullMQ job scheduler each, in the queue of its updates. What it puts there is no run yet. */
-import { getNextMillis } from 'bullmq';
 import type { Schedule } from '../config/cron.ts';
 import { messageOf, UsageError } from '../protocol/errors.ts';
 import { refreshRequest, updateRequestSchema, type UpdateStrategy } from '../protocol/job-request.ts';
@@ -34,7 +33,7 @@ export async function setSchedule(redis: RedisHandle, wanted: ImageSchedule, arc
   const known = await readSchedule(redis, image);
   const same = known?.cron === cron && known.timeZone === timeZone && known.strategy === strategy && known.by === by;
   if (same) return known;
-  requireNext(wanted);
+  await requireNext(wanted);
   const request = refreshRequest(image, strategy);
   const key = routingKeyOf(request, arch);
   const before = await redis.client.hget(redis.keys.schedules, image);
@@ -78,7 +77,8 @@ export async function removeSchedule(redis: RedisHandle, image: string): Promise
 }
 
 /** Asked apart from BullMQ's making it, whose other errors are Redis's. @throws {UsageError} */
-function requireNext({ cron, timeZone }: Schedule): void {
+async function requireNext({ cron, timeZone }: Schedule): Promise<void> {
+  const { getNextMillis } = await import('../redis/bullmq.ts');
   let next: number | undefined;
   try {
     next = getNextMillis(Date.now(), { pattern: cron, tz: timeZone });
