@@ -6,8 +6,10 @@ import { routingKey, type RoutingKey } from '../src/protocol/routing.ts';
 import { connectRedis } from '../src/redis/connect.ts';
 import { subscribeNudges } from '../src/redis/nudges.ts';
 import { knowQueue } from '../src/redis/ready.ts';
+import { Breaker } from '../src/worker/breaker.ts';
 import { Claims } from '../src/worker/claims.ts';
 import { coordinate } from '../src/worker/coordinator.ts';
+import { HostGuard } from '../src/worker/host-guard.ts';
 import { openJournal } from '../src/worker/journal.ts';
 import { Ledger } from '../src/worker/ledger.ts';
 import { runLoop } from '../src/worker/loop.ts';
@@ -60,12 +62,13 @@ async function join(
   });
   const presence = await announce(redis.client, redis.keys, () => about);
   const coordinator = coordinate({ redis, incarnation, claims, log });
+  const guard = new HostGuard({ redis, host, breaker: new Breaker() });
   const stop = new AbortController();
   const running = runLoop(
     {
       ledger: new Ledger(sizesOf().m, sizesOf()),
       claims,
-      offers: () => Promise.resolve(keys),
+      offers: () => guard.allowed(keys),
       run: () => Promise.resolve(),
       onNudge: (wake) => nudges.listen((said) => void ('enqueued' in said && wake())),
       sweep: 15_000,
