@@ -1,9 +1,8 @@
 /** `goldbed-virt BACKEND ARGUMENT...`: an adt-virt server on standard input and output, for stock clients. */
 import { messageOf } from '../../protocol/errors.ts';
-import { attach } from '../../protocol/adt-virt/attach.ts';
 import { ReaderGone, serve } from '../../protocol/adt-virt/server.ts';
 import { externalHelp, externalUsage, runExternal } from './external.ts';
-import type { VirtBackend } from './sources.ts';
+import { virtBackends, type VirtBackend } from './sources.ts';
 import { terminalShell } from './terminal-shell.ts';
 
 /** @returns the exit status. Dies by the signal, after cleaning up, when one came. */
@@ -20,11 +19,6 @@ async function chosen(args: readonly string[], env: NodeJS.ProcessEnv): Promise<
   const [name = '', ...rest] = args.filter((word) => !word.startsWith('--golden'));
   const [socketPath] = rest;
   process.stderr.on('error', () => {}); // a log that nobody reads must not keep us from cleaning up
-  if (name === 'attach' && socketPath !== undefined && rest.length === 1) {
-    return attach(socketPath, process.stdin, process.stdout, process.stderr);
-  }
-  // a relay needs none of this, and every sbuild and autopkgtest of a job starts one
-  const { virtBackends } = await import('./sources.ts');
   const backends = virtBackends(env);
   if (name === '--help' || name === '-h') {
     process.stdout.write(await help(backends, env));

@@ -1,5 +1,5 @@
 /** `import { serve, Session } from 'goldbed/adt-virt'`: write a virt server, or drive one. */
-export { attach, listen, type Tap } from './attach.ts';
+export { listen, type Tap } from './attach.ts';
 export { startChildServer, type ChildServerOptions } from './child-server.ts';
 export { startInProcess, type InProcessOptions } from './pair.ts';
 export { ProtocolError } from './protocol-error.ts';

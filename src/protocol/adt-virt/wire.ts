@@ -22,7 +22,8 @@ export class LineReader {
   #ended = false;
 
   constructor(input: Readable) {
-    this.#input = (input as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+    // whoever has said all may still be answered: at its end, a socket must not be destroyed
+    this.#input = input.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>;
   }
 
   /** Undefined at the end of the stream, also if it broke. @throws {LineTooLong} */
