@@ -5,10 +5,11 @@ import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { nativeBackends } from '../../src/backends/index.ts';
 import { stateAt } from '../../src/config/state.ts';
-import { check, run } from '../../src/exec/run.ts';
+import { run } from '../../src/exec/run.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
 import { Goldbed, goldbedWithImage, testImage, virtProgram } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
+import { buildToy, writeVerdicts } from './fixtures/stock-clients.ts';
 import { writeToy } from './fixtures/toy-package.ts';
 
 const backends = nativeBackends(stateAt('/nonexistent'), {
@@ -48,22 +49,7 @@ for (const backend of backends.filter(({ name }) => name !== 'qemu')) {
   const missing = backend.name === 'docker' ? dockerUnavailable() : await backend.unavailable();
   describeWith(backend.name, missing, `on ${backend.name}`, () => {
     test('sbuild builds a package', async () => {
-      const tree = await writeToy(folder, 'toy-stock');
-      await check(['dpkg-source', '--build', tree], { cwd: folder });
-      // sbuild takes the state folder for nobody's business: what the server needs comes through its options
-      const server = path.join(folder, 'server');
-      const exports = Object.entries(environment()).map(([key, value]) => `export ${key}='${value}'`);
-      await writeFile(server, `#!/bin/sh\n${exports.join('\n')}\nexec ${virtProgram} "$@"\n`, { mode: 0o755 });
-      const config = await new Goldbed(state).run('sbuild-config', testImage, '--backend', backend.name);
-      expect(config.stdout).toContain(`'${virtProgram}'`);
-      await writeFile(path.join(folder, '.sbuildrc'), config.stdout.replace(virtProgram, server));
-      const built = await run(
-        [
-          ...['sbuild', '--dist=stable'],
-          ...['--no-apt-upgrade', '--no-apt-distupgrade', '--no-run-lintian', '--arch-all', 'toy-stock_1.0.dsc'],
-        ],
-        { cwd: folder, env: environment() },
-      );
+      const built = await buildToy({ folder, state, image: testImage, backend: backend.name, env: environment() });
       expect(built.code, built.stdout.slice(-3000) + built.stderr).toBe(0);
       const contents = await run(['dpkg-deb', '--contents', path.join(folder, 'toy-stock_1.0_all.deb')]);
       expect(contents.stdout).toContain('./usr/share/toy-stock/file');
@@ -71,7 +57,7 @@ for (const backend of backends.filter(({ name }) => name !== 'qemu')) {
 
     test('autopkgtest: passing, failing, skipped, and what needs a reboot; the exit code is the stock one', async () => {
       const tree = await writeToy(folder, 'toy-tests');
-      await addTests(tree);
+      await writeVerdicts(tree);
       const output = path.join(folder, 'out');
       const tested = await run(
         ['autopkgtest', `--output-dir=${output}`, '-B', tree, '--', virtProgram, backend.name, testImage],
@@ -130,20 +116,3 @@ describe('on an external server', () => {
     expect(ran.stderr).toContain('autopkgtest-virt-nonesuch is not an executable of this host');
   });
 });
-
-async function addTests(tree: string): Promise<void> {
-  const tests: [string, string, string][] = [
-    ['passes', '', 'true'],
-    ['fails', '', 'exit 1'],
-    ['skips', 'skippable', 'exit 77'],
-    ['reboots', 'needs-reboot', 'true'],
-    ['breaks', 'breaks-testbed, needs-root', 'rm -rf /usr/share/doc'],
-  ];
-  const stanzas = tests.map(
-    ([name, restrictions]) =>
-      `Tests: ${name}\nDepends:\n${restrictions === '' ? '' : `Restrictions: ${restrictions}\n`}`,
-  );
-  await writeFile(path.join(tree, 'debian/tests/control'), stanzas.join('\n'));
-  for (const [name, , script] of tests)
-    await writeFile(path.join(tree, 'debian/tests', name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-}

@@ -8,9 +8,10 @@ import { beforeAll, expect, test } from 'vitest';
 import { qemuUnavailable } from '../../src/backends/qemu/emulator.ts';
 import { run } from '../../src/exec/run.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
-import type { Goldbed } from '../conformance/fixtures/goldbed.ts';
-import { goldbedWithMachine, qemuServer } from '../conformance/fixtures/machine-image.ts';
+import { goldbedWithImage, virtProgram, type Goldbed } from '../conformance/fixtures/goldbed.ts';
+import { buildMachine, goldbedWithMachine, qemuServer } from '../conformance/fixtures/machine-image.ts';
 import { describeWith } from '../conformance/fixtures/requirements.ts';
+import { buildToy, writeVerdicts } from '../conformance/fixtures/stock-clients.ts';
 import { writeToy } from '../conformance/fixtures/toy-package.ts';
 import { describeGoldenServer } from '../conformance/vectors/describe-golden-server.ts';
 import { describeVirtServer, Wire, type ServerUnderTest } from '../conformance/vectors/describe-virt-server.ts';
@@ -58,6 +59,37 @@ describeWith('qemu', qemuUnavailable(), 'qemu', () => {
       expect(ran.code, ran.stdout + ran.stderr).toBe(0);
       expect((await readFile(path.join(output, 'summary'), 'utf8')).trim()).toMatch(/^smoke +PASS$/);
       expect(await readFile(path.join(output, 'smoke-stdout'), 'utf8')).toBe('first\nsecond\nthird\n');
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+
+  test('sbuild builds a package, and autopkgtest tells what passes, fails and is skipped', async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'goldbed-clients-'));
+    try {
+      const { state } = await goldbedWithImage(buildMachine);
+      const env = {
+        ...{ PATH: '/usr/sbin:/usr/bin:/sbin:/bin', HOME: folder, LANG: 'C.UTF-8' },
+        ...{ GOLDBED_NODE: process.execPath, GOLDBED_STATE: state },
+      };
+      const more = ['--no-apt-update', '--build-dep-resolver=null']; // minutes, and nothing of qemu
+      const built = await buildToy({ folder, state, image: buildMachine.name, backend: 'qemu', env, more });
+      expect(built.code, built.stdout.slice(-3000) + built.stderr).toBe(0);
+      expect(existsSync(path.join(folder, 'toy-stock_1.0_all.deb'))).toBe(true);
+      const tree = await writeToy(folder, 'toy-tests');
+      await writeVerdicts(tree);
+      const output = path.join(folder, 'out');
+      const onMachine = ['--', virtProgram, 'qemu', buildMachine.name];
+      const tested = await run(['autopkgtest', `--output-dir=${output}`, '-B', tree, ...onMachine], { env });
+      expect(tested.code, tested.stderr).toBe(6); // at least one failed, at least one was skipped: autopkgtest(1)
+      const summary = (await readFile(path.join(output, 'summary'), 'utf8')).split('\n');
+      expect(summary.map((line) => line.trim().split(/ +/).slice(0, 2)).filter(([name]) => name !== '')).toEqual([
+        ['passes', 'PASS'],
+        ['fails', 'FAIL'],
+        ['skips', 'SKIP'],
+        ['reboots', 'PASS'], // a machine can
+        ['breaks', 'PASS'],
+      ]);
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
