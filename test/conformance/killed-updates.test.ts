@@ -17,7 +17,7 @@ const notRoot = process.getuid?.() === 0 ? undefined : 'not root';
 const noOverlay = notRoot ?? (await overlayBackend(stateAt('/nonexistent')).unavailable());
 const noSchroot = noOverlay ?? (isExecutable('/usr/bin/schroot') ? undefined : 'apt-get install schroot');
 /** In a run that tells no number: what differs between the backends is how long an update takes, and how it is undone. */
-const usual = { overlay: 20, schroot: 6, docker: 4 } as const;
+const usual = { overlay: 14, schroot: 5, docker: 3 } as const;
 
 let victim: Victim;
 let updater: Updater;
