@@ -62,7 +62,8 @@ const checkHook = [
 ].join(' ');
 
 /** Before what is essential is set up, which takes most of the time: whether there is all that was asked for beside it. */
-const includeHook = 'APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get --simulate --quiet install $GOLDBED_INCLUDE >/dev/null';
+const includeHook =
+  'set -f; APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get --simulate --quiet install -- $GOLDBED_INCLUDE >/dev/null';
 
 function mmdebstrapArguments({ recipe, aptOptions }: BootstrapPlan): string[] {
   return [
