@@ -50,15 +50,20 @@ export function enqueue(
   arch: string,
   options: EnqueueOptions = {},
 ): Promise<Enqueued> {
-  return persist(redis, () => enqueueOne(redis, request, arch, options));
+  const begun = new Set<string>();
+  return persist(redis, () => enqueueOne(redis, request, arch, { ...options, begun }));
 }
 
-async function enqueueOne(
-  redis: RedisHandle,
-  request: JobRequest,
-  arch: string,
-  options: EnqueueOptions,
-): Promise<Enqueued> {
+/** One call, over all its tries. */
+interface Handing extends EnqueueOptions {
+  /**
+   * The runs that it has put, or wanted to put, into a queue when its connection broke. One of them may have ended before
+   * the call is tried again, and is its run all the same: the job is not to be done twice.
+   */
+  readonly begun: Set<string>;
+}
+
+async function enqueueOne(redis: RedisHandle, request: JobRequest, arch: string, options: Handing): Promise<Enqueued> {
   const id = requestId(request);
   const seen = await redis.client.get(redis.keys.latestRun(id));
   if (seen !== null) {
@@ -68,6 +73,7 @@ async function enqueueOne(
       await addLabels(redis, runId, options.labels);
       return { runId, state: 'already' };
     }
+    if (options.begun.has(runId) && state !== 'absent') return { runId, state: 'new' };
     if (options.reuse === true && state === 'completed') return { runId, state: 'recorded' };
     if (state === 'absent') {
       await add(redis, routingKeyOf(request, arch), [{ request, runId }], options); // its producer died in between
@@ -101,9 +107,10 @@ export async function enqueueAll(
   options: EnqueueOptions = {},
 ): Promise<Enqueued[]> {
   const done: Enqueued[] = [];
+  const handing = { ...options, begun: new Set<string>() };
   for (let i = 0; i < requests.length; i += atOnce) {
     const some = requests.slice(i, i + atOnce);
-    done.push(...(await persist(redis, () => enqueueSome(redis, some, arch, options))));
+    done.push(...(await persist(redis, () => enqueueSome(redis, some, arch, handing))));
   }
   return done;
 }
@@ -112,7 +119,7 @@ async function enqueueSome(
   redis: RedisHandle,
   requests: readonly JobRequest[],
   arch: string,
-  options: EnqueueOptions,
+  options: Handing,
 ): Promise<Enqueued[]> {
   const ids = requests.map(requestId);
   const asked = redis.client.pipeline();
@@ -131,7 +138,8 @@ async function enqueueSome(
   const done: Enqueued[] = [];
   for (const [index, request] of requests.entries()) {
     const runId = runIdOf(ids[index] ?? '', 1);
-    done.push(isNew(index) ? { runId, state: 'new' } : await enqueue(redis, request, arch, options));
+    if (isNew(index)) done.push({ runId, state: 'new' });
+    else done.push(await persist(redis, () => enqueueOne(redis, request, arch, options)));
   }
   return done;
 }
@@ -146,8 +154,9 @@ async function add(
   redis: RedisHandle,
   key: RoutingKey,
   runs: readonly Run[],
-  { tenant = '', labels = [], deadline }: EnqueueOptions,
+  { tenant = '', labels = [], deadline, begun }: Handing,
 ): Promise<void> {
+  for (const { runId } of runs) begun.add(runId);
   const submitted = await redisTime(redis.client); // by an own clock that had jumped, all would be old
   const known = redis.client.pipeline();
   const more = {

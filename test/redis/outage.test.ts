@@ -1,6 +1,6 @@
 /**
- * Redis breaks off or refuses in the moment in which a job is held back, or a worker sets up: neither is judged by
- * that.
+ * Redis breaks off or refuses in the moment in which a job is handed in or held back, or a worker sets up: none of them is
+ * judged by that.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -8,17 +8,19 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { applySchedules } from '../../src/cli/freshness.ts';
 import { loadSettings, type Settings } from '../../src/config/load.ts';
 import { askForRefresh } from '../../src/producer/refresh.ts';
-import { enqueue } from '../../src/producer/enqueue.ts';
+import { enqueue, enqueueAll, type Enqueued } from '../../src/producer/enqueue.ts';
 import { pause } from '../../src/producer/pause.ts';
 import { showRun, type RunDetails } from '../../src/producer/runs.ts';
 import { listSchedules, setSchedule } from '../../src/producer/schedules.ts';
 import { LeaseLost } from '../../src/protocol/errors.ts';
-import { refreshRequest, type JobRequest } from '../../src/protocol/job-request.ts';
+import { refreshRequest, requestId, type JobRequest } from '../../src/protocol/job-request.ts';
+import { connectRedis } from '../../src/redis/connect.ts';
 import type { Claimed } from '../../src/worker/claimed.ts';
+import { Claims } from '../../src/worker/claims.ts';
 import { parkIfPaused } from '../../src/worker/parked.ts';
 import { publishFiles } from '../unit/golden/fixtures/images.ts';
-import { buildRequest } from './fixtures.ts';
-import { begin, claims, cleanUp, gate, image, server } from './freshness-world.ts';
+import { buildKey, buildRequest, outcome } from './fixtures.ts';
+import { begin, claims, cleanUp, gate, image, journal, server } from './freshness-world.ts';
 import { giveUpAt, type GivenUp } from './give-up.ts';
 
 beforeEach(begin);
@@ -67,6 +69,31 @@ const unlessLost = (error: unknown): false => {
 const stale = { imageOf: async () => ({ generation: 1, next: 2, looked: Date.now() - 5 * hour }) };
 const fresh = { imageOf: async () => ({ generation: 1, next: 2, looked: Date.now() }) };
 const run = ({ runId }: Claimed): Promise<RunDetails> => showRun(server.redis, runId);
+
+describe('a job that is handed in and has ended before its producer is told', () => {
+  const one = async (request: JobRequest): Promise<Enqueued> => enqueue(server.redis, request, 'amd64');
+  const many = async (request: JobRequest): Promise<Enqueued> =>
+    (await enqueueAll(server.redis, [request], 'amd64'))[0] as Enqueued;
+
+  test.each([
+    ['alone', one],
+    ['with others', many],
+  ])('is not done twice, whichever answer is lost (%s)', async (_, hand) => {
+    await using other = await connectRedis({ kind: 'embedded', socketPath: server.socketPath }, 'test');
+    await using worker = new Claims(other, journal);
+    for (let nth = 1, reached = true; reached; nth += 1) {
+      const request = buildRequest(`toy${nth}`);
+      const workOn = async (): Promise<void> => (await worker.claim(buildKey))?.complete(outcome());
+      using fault = giveUpAt(server.redis.client, nth, 'unanswered', workOn);
+      const { runId } = await hand(request);
+      reached = fault.reached;
+      await workOn();
+      expect({ nth, runId }).toEqual({ nth, runId: requestId(request) });
+      expect((await showRun(other, runId)).state).toBe('completed');
+      if (!reached) expect(nth).toBeGreaterThan(8); // as many commands as there are without a fault
+    }
+  });
+});
 
 describe('a job whose image is too old', () => {
   test.each(ways)('waits for its refresh, whichever command is given up (%s)', async (how) => {
