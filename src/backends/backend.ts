@@ -65,6 +65,8 @@ export interface BackendSettings {
     readonly socket: string;
     /** Network of the containers, as `docker run --network` takes it; default: the daemon's own default. */
     readonly network?: string;
+    /** Containers boot the init of their image, where it has one. Default: not. */
+    readonly init?: boolean;
   };
   /** What a machine has. */
   readonly qemu: {

@@ -8,6 +8,8 @@ import path from 'node:path';
 import { parse, YAMLParseError } from 'yaml';
 import * as z from 'zod';
 import { ConfigError } from './config-error.ts';
+import { dockerSchema, dockerSettings, type DockerSettings } from './docker.ts';
+import { flag, wholeNumber } from './environment.ts';
 import { durationSchema, keepSchema, policySchema, type Policies } from './policy.ts';
 import { capacitySchema, mergeSizes, sizesOf, sizesSchema, type Capacity, type SizesSettings } from './sizes.ts';
 import { defaultStateRoot } from './state.ts';
@@ -82,14 +84,7 @@ const fileSchema = z.strictObject({
       keep: durationSchema.optional(),
     })
     .optional(),
-  docker: z
-    .strictObject({
-      /** The daemon's unix socket, or podman's. */
-      socket: z.string().startsWith('/', 'expected an absolute path').optional(),
-      /** Network of the testbeds, as `docker run --network` takes it. */
-      network: z.string().min(1).optional(),
-    })
-    .optional(),
+  docker: dockerSchema.optional(),
   qemu: z
     .strictObject({
       /** Megabytes of each machine. */
@@ -149,7 +144,7 @@ export interface Settings {
   /** Seconds for which the files of a job are kept. */
   readonly jobs: { readonly keep: number };
   readonly external: Readonly<Record<string, ExternalImage>>;
-  readonly docker: { readonly socket: string; readonly network?: string };
+  readonly docker: DockerSettings;
   readonly qemu: { readonly memory: number; readonly cpus: number };
 }
 
@@ -209,14 +204,6 @@ function hostNameOf(env: NodeJS.ProcessEnv, file: string | undefined): string {
   return name;
 }
 
-/** `DOCKER_HOST` counts where it names a local socket: a testbed's files must be on this host. */
-function dockerSettings(env: NodeJS.ProcessEnv, file: FileSettings['docker']): Settings['docker'] {
-  const [, local] = /^unix:\/\/(\/.+)$/.exec(env['DOCKER_HOST'] ?? '') ?? [];
-  const socket = env['GOLDBED_DOCKER_SOCKET'] || file?.socket || local || '/var/run/docker.sock';
-  const network = env['GOLDBED_DOCKER_NETWORK'] || file?.network;
-  return { socket, ...(network === undefined ? {} : { network }) };
-}
-
 function configFolders(env: NodeJS.ProcessEnv): string[] {
   const home = env['XDG_CONFIG_HOME'] || path.join(env['HOME'] ?? '/', '.config');
   return ['/etc/goldbed', path.join(home, 'goldbed')];
@@ -270,18 +257,4 @@ function slotsOf(env: NodeJS.ProcessEnv): number | undefined {
   const slots = wholeNumber(env, 'GOLDBED_SLOTS');
   if (slots === undefined || (slots >= 1 && slots <= maxSlots)) return slots;
   throw new ConfigError('GOLDBED_SLOTS', `GOLDBED_SLOTS: expected 1 to ${maxSlots}, found "${slots}"`);
-}
-
-function wholeNumber(env: NodeJS.ProcessEnv, name: string): number | undefined {
-  const text = env[name];
-  if (!text) return undefined;
-  if (!/^\d{1,9}$/.test(text)) throw new ConfigError(name, `${name}: expected a whole number, found "${text}"`);
-  return Number(text);
-}
-
-function flag(env: NodeJS.ProcessEnv, name: string): boolean | undefined {
-  const text = env[name];
-  if (!text) return undefined;
-  if (text !== '0' && text !== '1') throw new ConfigError(name, `${name}: expected 0 or 1, found "${text}"`);
-  return text === '1';
 }

@@ -6,8 +6,8 @@ import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { isExecutable } from '../../src/exec/executable.ts';
 import { check } from '../../src/exec/run.ts';
-import { baseRoot, hostSuite } from './fixtures/base-image.ts';
-import { Goldbed } from './fixtures/goldbed.ts';
+import { hostSuite } from './fixtures/base-image.ts';
+import { baseRoot, Goldbed } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 
 const unavailable =

@@ -19,10 +19,10 @@ import { readHead } from '../../src/golden/store.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { emptyTrash } from '../../src/exec/trash.ts';
 import { check } from '../../src/exec/run.ts';
-import { baseRoot, testCache } from './fixtures/base-image.ts';
+import { testCache } from './fixtures/base-image.ts';
 import { changes, look } from './fixtures/changed-tree.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
-import { Goldbed, virtProgram } from './fixtures/goldbed.ts';
+import { baseRoot, Goldbed, virtProgram } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { Wire } from './vectors/describe-virt-server.ts';
 

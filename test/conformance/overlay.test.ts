@@ -12,7 +12,8 @@ import type { BackendTestbed } from '../../src/backends/backend.ts';
 import { stateAt, type State } from '../../src/config/state.ts';
 import { emptyTrash } from '../../src/exec/trash.ts';
 import { run } from '../../src/exec/run.ts';
-import { baseRoot, testCache } from './fixtures/base-image.ts';
+import { testCache } from './fixtures/base-image.ts';
+import { baseRoot } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 
 const never = new AbortController().signal;

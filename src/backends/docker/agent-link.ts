@@ -6,19 +6,30 @@ import { once } from 'node:events';
 import { open } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import path from 'node:path';
+import { within } from '../../exec/patience.ts';
 import { TestbedError } from '../../protocol/errors.ts';
 
 export interface AgentLink {
   /** Settles when the agent has connected and said so. @throws {TestbedError} after a minute */
-  readonly ready: Promise<void>;
+  readonly ready: Promise<Ready>;
+  /** Has the image's init boot, and waits until that is over. @throws {TestbedError} */
+  boot(): Promise<void>;
   /** In the container. @param owner default: root @throws {TestbedError} */
   makeDirectory(path: string, mode: number, owner?: string): Promise<void>;
   /** Ends the container's first process, and so all of them. Idempotent. */
   end(): void;
 }
 
+export interface Ready {
+  /** The image has an init, which waits for `boot`. */
+  readonly init: boolean;
+}
+
 /** Milliseconds from listening to the agent's first word: creating and starting a container on a busy host. */
 const readyLimit = 60_000;
+
+/** Milliseconds for a boot: as stock servers wait. */
+const bootLimit = 120_000;
 
 /** Listens before the container is made. @param socketPath in a folder that the container sees */
 export async function listenForAgent(socketPath: string): Promise<AgentLink> {
@@ -34,15 +45,15 @@ export async function listenForAgent(socketPath: string): Promise<AgentLink> {
     await folder.close();
     throw error;
   }
-  const ready = new Promise<void>((resolve, reject) => {
+  const ready = new Promise<Ready>((resolve, reject) => {
     const timer = setTimeout(() => reject(lost('its first process did not answer within a minute')), readyLimit);
     server.once('connection', (socket) => {
       agent = socket;
       server.close(); // one agent: nobody in the container can be a second
       socket.on('error', () => {});
-      socket.once('data', () => {
+      socket.once('data', (said: Buffer) => {
         clearTimeout(timer);
-        resolve();
+        resolve({ init: said.toString() === 'init\n' });
       });
     });
     server.once('close', () => agent ?? clearTimeout(timer));
@@ -50,6 +61,7 @@ export async function listenForAgent(socketPath: string): Promise<AgentLink> {
   ready.catch(() => {}); // whoever waits hears of it
   return {
     ready,
+    boot: () => within(ask(agent, 'boot\n'), bootLimit, () => lost('its init was not up within two minutes')),
     makeDirectory: (directory, mode, owner) =>
       ask(agent, `mkdir ${mode.toString(8)} ${directory}${owner === undefined ? '' : ' own'}\n`),
     end() {

@@ -4,17 +4,20 @@ import path from 'node:path';
 import type Docker from 'dockerode';
 import { ownIdentity } from '../../exec/process-identity.ts';
 import { packageFile } from '../../exec/package-file.ts';
-import { unlessAborted } from '../../exec/patience.ts';
+import { unlessAborted, within } from '../../exec/patience.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
 import type { Argv } from '../../protocol/testbed.ts';
 import type { SyscallNumbers } from '../../exec/syscalls.ts';
 import { normalUser } from '../normal-user.ts';
 import { listenForAgent, type AgentLink } from './agent-link.ts';
 import { statusOf } from './client.ts';
+import { delegateCgroups } from './delegate-cgroups.ts';
 import { layeredDrivers } from './storage.ts';
 
 export interface RunningContainer {
   readonly auxverb: Argv;
+  /** The image's own init runs in it. */
+  readonly booted: boolean;
   makeDirectory(path: string, mode: number, owner?: string): Promise<void>;
   /** Ends every process in it and waits for that; the container itself stays, if it was to be kept. Idempotent. */
   stop(): Promise<void>;
@@ -30,6 +33,8 @@ export interface ContainerPlan {
   /** Private to us; what the container shares with us is made in it. */
   readonly folder: string;
   readonly network?: string;
+  /** Boots the image's own init, where it has one. */
+  readonly init: boolean;
   /** Stays when it has stopped, so that its changes can be taken. */
   readonly kept: boolean;
 }
@@ -39,6 +44,9 @@ const inside = '/dev/goldbed';
 
 /** Milliseconds for a container to die of its first process's end, before it is killed. */
 const stopLimit = 10_000;
+
+/** Milliseconds from the end of a container's processes to the daemon's telling of it. */
+const noticeLimit = 2_000;
 
 /** From linux/fcntl.h, for all architectures that Debian has. */
 const O_PATH = 0o10000000;
@@ -62,8 +70,9 @@ export async function startContainer(
   try {
     container = await docker.createContainer(optionsOf(plan, shared, numbers));
     await container.start();
-    await unlessAborted(Promise.race([link.ready, failed(container, shared)]), signal);
-    return running(container, link, path.join(shared, 'run.sock'), numbers);
+    const { init } = await unlessAborted(Promise.race([link.ready, failed(container, shared)]), signal);
+    if (init) await boot(container, link, shared, numbers, signal);
+    return running(container, link, path.join(shared, 'run.sock'), numbers, init);
   } catch (error) {
     link.end();
     if (container !== undefined) await forget(container);
@@ -73,18 +82,34 @@ export async function startContainer(
   }
 }
 
+/** Its first process becomes the image's own init. */
+async function boot(
+  container: Docker.Container,
+  link: AgentLink,
+  shared: string,
+  numbers: SyscallNumbers,
+  signal: AbortSignal,
+): Promise<void> {
+  await delegateCgroups(container, numbers, signal);
+  const ended = failed(container, shared, systemdNeedsRoot);
+  // the agent ends with the container, and that may be noticed first
+  const booted = link.boot().catch((error: unknown) => within(ended, noticeLimit, () => error as Error));
+  await unlessAborted(Promise.race([booted, ended]), signal);
+}
+
 function optionsOf(plan: ContainerPlan, shared: string, numbers: SyscallNumbers): Docker.ContainerCreateOptions {
   const text = (name: string): string => readFileSync(packageFile(`libexec/${name}`), 'utf8');
   const agent = `${text('normal-user')}\n${text('docker-agent')}`;
   const user = plan.kept ? [] : [normalUser]; // what becomes part of an image has no user of ours
   return {
     Image: plan.image,
-    Cmd: ['/usr/bin/perl', '-f', '-e', agent, String(numbers.recvmsg), inside, ...user],
+    Cmd: ['/usr/bin/perl', '-f', '-e', agent, String(numbers.recvmsg), inside, plan.init ? 'init' : '', ...user],
     Labels: { [sessionLabel]: plan.sessionId, [ownerLabel]: JSON.stringify(ownIdentity()) },
     HostConfig: {
       AutoRemove: !plan.kept,
       Mounts: [{ Type: 'bind', Source: shared, Target: inside }],
       LogConfig: { Type: 'none', Config: {} }, // logs are the clients' own
+      ...(plan.init ? { Tmpfs: { '/run': '', '/run/lock': '' }, CgroupnsMode: 'private' } : {}), // systemd's wishes
       ...(plan.network === undefined ? {} : { NetworkMode: plan.network }),
     },
   };
@@ -101,10 +126,16 @@ async function untilEnded(container: Docker.Container): Promise<number | undefin
   }
 }
 
-async function failed(container: Docker.Container, shared: string): Promise<never> {
+const systemdNeedsRoot = 'if its init is systemd: that takes a goldbed that runs as root, or docker.init off';
+
+async function failed(
+  container: Docker.Container,
+  shared: string,
+  guess = 'has the image /usr/bin/perl?',
+): Promise<never> {
   const status = await untilEnded(container);
   const how = status === undefined ? '' : ` with status ${status}`;
-  const why = lastWords(path.join(shared, 'last-words')) ?? 'has the image /usr/bin/perl?';
+  const why = lastWords(path.join(shared, 'last-words')) ?? guess;
   throw new TestbedError('open', 'docker', `the container ended at once${how} (${why})`);
 }
 
@@ -126,13 +157,15 @@ function running(
   link: AgentLink,
   socket: string,
   numbers: SyscallNumbers,
+  booted: boolean,
 ): RunningContainer {
   const flags = O_PATH | constants.O_NOFOLLOW;
   const enter = ['/usr/bin/perl', '-f', packageFile('libexec/docker-enter')] as const;
   let stopping: Promise<void> | undefined;
-  const stop = (): Promise<void> => (stopping ??= stopNow(container, link));
+  const stop = (): Promise<void> => (stopping ??= stopNow(container, link, booted));
   return {
     auxverb: [...enter, String(numbers.sendmsg), String(numbers.openat), String(flags), socket, '--'],
+    booted,
     makeDirectory: (directory, mode, owner) => link.makeDirectory(directory, mode, owner),
     stop,
     async upperDirectory() {
@@ -147,9 +180,12 @@ function running(
   };
 }
 
-async function stopNow(container: Docker.Container, link: AgentLink): Promise<void> {
+/** An init that is asked to end takes its time, and nothing of it is needed any more. */
+async function stopNow(container: Docker.Container, link: AgentLink, booted: boolean): Promise<void> {
   link.end();
-  const timer = setTimeout(() => void container.kill().catch(() => {}), stopLimit);
+  const kill = (): void => void container.kill().catch(() => {}); // it may have ended
+  if (booted) kill();
+  const timer = setTimeout(kill, stopLimit);
   await untilEnded(container);
   clearTimeout(timer);
 }

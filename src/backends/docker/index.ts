@@ -8,6 +8,7 @@ import { isAlive, processIdentitySchema } from '../../exec/process-identity.ts';
 import { check } from '../../exec/run.ts';
 import { syscallNumbers } from '../../exec/syscalls.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
+import type { Trait } from '../../protocol/testbed.ts';
 import type { Backend, BackendTestbed, Content, OpenOptions } from '../backend.ts';
 import { disposableTraits, keptTraits } from '../normal-user.ts';
 import { createSessionFolder, reapSessionFolders, type SessionState } from '../session-folder.ts';
@@ -17,6 +18,9 @@ import { ensureImage, removeUnused } from './image.ts';
 import { noUpperLayer, type DaemonInfo } from './storage.ts';
 
 export type { DockerSettings } from './client.ts';
+
+/** Where an init runs, services can be started, as tests that ask for this trait want it. */
+const bootedTraits: readonly Trait[] = ['isolation-container', ...disposableTraits];
 
 export function dockerBackend(state: SessionState, settings: DockerSettings): Backend {
   return {
@@ -68,6 +72,7 @@ async function openTestbed(
     sessionId,
     folder: folder.path,
     kept: keepChangesIn !== undefined,
+    init: settings.init === true && keepChangesIn === undefined, // no service has to run while an image is written
     ...(settings.network === undefined ? {} : { network: settings.network }),
   };
   const close = async (): Promise<void> => {
@@ -82,7 +87,10 @@ async function openTestbed(
     throw error;
   }
   return {
-    traits: keepChangesIn === undefined ? disposableTraits : keptTraits,
+    get traits() {
+      if (keepChangesIn !== undefined) return keptTraits;
+      return current.booted ? bootedTraits : disposableTraits;
+    },
     get auxverb() {
       return current.auxverb;
     },

@@ -55,6 +55,20 @@ test('a wrong variable names itself', () => {
   expect(() => load({ GOLDBED_ALLOW_UNSAFE_REDIS: 'yes' })).toThrow(/expected 0 or 1/);
 });
 
+test('docker: the daemon is that of DOCKER_HOST where it is here; no init runs unless it is asked for', async () => {
+  expect(load().docker).toEqual({ socket: '/var/run/docker.sock', init: false });
+  expect(load({ DOCKER_HOST: 'unix:///here' }).docker.socket).toBe('/here');
+  expect(load({ DOCKER_HOST: 'tcp://there' }).docker.socket).toBe('/var/run/docker.sock');
+  await write('docker: {socket: /file, network: host, init: true}\n');
+  expect(load({ DOCKER_HOST: 'unix:///here' }).docker).toEqual({ socket: '/file', network: 'host', init: true });
+  expect(load({ GOLDBED_DOCKER_INIT: '0', GOLDBED_DOCKER_SOCKET: '/env' }).docker).toMatchObject({
+    socket: '/env',
+    init: false,
+  });
+  await write('docker: {init: maybe}\n');
+  expect(() => load()).toThrow(/a\.yaml: docker\.init: .*boolean/);
+});
+
 test('sizes may be changed in part, and by several files; each is twice the one before by default', async () => {
   const { s, m, l, xl } = load().sizes;
   expect(s).toEqual({ cpus: 1, memory: 2048, disk: 8192 });
