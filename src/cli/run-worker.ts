@@ -15,6 +15,7 @@ import { diskObstacle } from '../worker/free-disk.ts';
 import { HostGuard } from '../worker/host-guard.ts';
 import { Keeper } from '../worker/keeper.ts';
 import { Ledger } from '../worker/ledger.ts';
+import { checkSocketFolder } from '../worker/served-session.ts';
 import { takeOver, type Inheritance } from '../worker/succession.ts';
 import { openRedis, type Context } from './context.ts';
 import { hostDescription } from './describe-host.ts';
@@ -72,6 +73,7 @@ async function work(
   control: Control,
 ): Promise<'ended' | 'passed'> {
   const { state, settings } = context;
+  checkSocketFolder(journalFolder(state, incarnation));
   await using redis = await openRedis(context, control.drain);
   await using nudges = await subscribeNudges(redis);
   const times = fleetTimes(settings.fleet.heartbeat);

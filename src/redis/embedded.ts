@@ -19,6 +19,7 @@ import {
 } from '../exec/process-identity.ts';
 import { UnavailableError } from '../protocol/errors.ts';
 import { within } from '../exec/patience.ts';
+import { tooLongForSocket } from '../exec/socket-path.ts';
 import { noteCleanEnd } from './mend-log.ts';
 import { look } from './ping.ts';
 import { binaryFolders, ensureServer, type ServerPlace } from './server-process.ts';
@@ -26,9 +27,6 @@ import { binaryFolders, ensureServer, type ServerPlace } from './server-process.
 export interface EmbeddedRedis extends AsyncDisposable {
   readonly socketPath: string;
 }
-
-/** sun_path has 108 bytes, the last one a NUL (unix(7)). */
-const socketPathLimit = 107;
 
 /** Milliseconds for a shutdown, a last fsync included. */
 const shutDownLimit = 30_000;
@@ -43,10 +41,8 @@ export async function acquireEmbedded(
   binaries: readonly string[] = binaryFolders,
 ): Promise<EmbeddedRedis> {
   const place = placeIn(state.redis);
-  if (Buffer.byteLength(place.socket) > socketPathLimit) {
-    const limit = `a unix socket's path has at most ${socketPathLimit} bytes`;
-    throw new UnavailableError(`the state folder's path is too long for ${place.socket}: ${limit}; set GOLDBED_STATE`);
-  }
+  const tooLong = tooLongForSocket(place.socket);
+  if (tooLong !== undefined) throw new UnavailableError(tooLong);
   const users = path.join(place.folder, 'users');
   await mkdir(users, { recursive: true, mode: 0o700 });
   await makePrivate(place.folder);

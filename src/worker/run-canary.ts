@@ -2,6 +2,7 @@
  * The canary of an image: before a new generation is published, a small package is built and tested on it, by sbuild and
  * autopkgtest as any job does it. Its logs are in `canary-build/` and `canary-test/` of the attempt's folder.
  */
+import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { ArchiveSource } from '../protocol/job-request.ts';
@@ -45,14 +46,14 @@ export function canaryCheck(source: ArchiveSource, job: JobContext): CandidateCh
 async function within(job: JobContext, name: string): Promise<JobContext & AsyncDisposable> {
   const folder = await openSubfolder(job.folder, name);
   const sessions: ServedSession[] = [];
-  const { image, host, runId, log } = job;
+  const { image, host, log } = job;
   const clock = new StepClock(); // what the canary does inside is one step of the job's
   return {
     ...job,
     folder,
     clock,
     async serve(signal) {
-      const socket = `${runId}-${job.folder.attempt}-${sessions.length}-${name}`;
+      const socket = `canary-${randomBytes(6).toString('hex')}`; // no longer than a job's own
       const served = await serveSession({ image, socketFolder: host.socketFolder, name: socket, clock, log }, signal);
       sessions.push(served);
       return served;

@@ -5,8 +5,9 @@
  */
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
+import { tooLongForSocket } from '../exec/socket-path.ts';
 import { listen } from '../protocol/adt-virt/attach.ts';
-import { TestbedError } from '../protocol/errors.ts';
+import { TestbedError, UnavailableError } from '../protocol/errors.ts';
 import type { ServerExit } from '../protocol/testbed.ts';
 import type { OpenedImage } from './host.ts';
 import type { StepClock } from './stages.ts';
@@ -24,10 +25,19 @@ export interface ServeOptions {
   readonly image: OpenedImage;
   /** A 0700 folder for the socket. */
   readonly socketFolder: string;
-  /** Short: a unix socket's path has at most 107 bytes. */
+  /** No longer than a run's id and the number of its attempt: checkSocketFolder. */
   readonly name: string;
   readonly clock: StepClock;
   readonly log: (line: string) => void;
+}
+
+/** A run's id and the number of its attempt: the 99th of its 999th run. */
+const longestName = '0123456789abcdef-999-99';
+
+/** @throws {UnavailableError} when no session can be served there */
+export function checkSocketFolder(folder: string): void {
+  const tooLong = tooLongForSocket(path.join(folder, `${longestName}.sock`));
+  if (tooLong !== undefined) throw new UnavailableError(tooLong);
 }
 
 /** How long the server may take to clean up once its client is gone, in milliseconds. */

@@ -4,12 +4,13 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { isRoot } from '../../exec/as-root.ts';
+import { tooLongForSocket } from '../../exec/socket-path.ts';
 import type { BackendSettings, Backend } from '../backend.ts';
 import { reapSessionFolders, type SessionState } from '../session-folder.ts';
 import { qemuUnavailable } from './emulator.ts';
 import { reapMachineFiles } from './machine-files.ts';
 import { machineName } from './machine.ts';
-import { openTestbed, traits } from './testbed.ts';
+import { longestSocket, openTestbed, traits } from './testbed.ts';
 
 export function qemuBackend(state: SessionState, settings: BackendSettings['qemu']): Backend {
   return {
@@ -17,7 +18,7 @@ export function qemuBackend(state: SessionState, settings: BackendSettings['qemu
     traits,
     revert: true,
     reboot: true,
-    unavailable: async () => qemuUnavailable(),
+    unavailable: async () => qemuUnavailable() ?? tooLongForSocket(longestSocket(state)),
     cannotKeep: async () =>
       isRoot() ? undefined : 'qemu: writing an image takes root, to mount the disk of its machine',
     open: (content, options, signal) => openTestbed(state, settings, content, options, signal),

@@ -28,6 +28,14 @@ interface Session {
   readonly runSocket: string;
 }
 
+/** In the folder of a session. */
+const sockets = { agent: 'agent.sock', console: 'console.sock', run: 'run.sock' };
+
+/** As long as the path of one gets. */
+export function longestSocket(state: SessionState): string {
+  return path.join(state.sessions, `qemu-${'0'.repeat(32)}`, sockets.console);
+}
+
 export async function openTestbed(
   state: SessionState,
   settings: BackendSettings['qemu'],
@@ -42,10 +50,10 @@ export async function openTestbed(
     const [initrd, changesDisk] = [at('initrd'), at('changes.img')];
     await writeInitrd(initrd, modules, signal);
     await makeChangesDisk(changesDisk, signal);
-    const sockets = { agentSocket: at('agent.sock'), consoleSocket: at('console.sock') };
-    const files = { kernel, initrd, baseDisk: disk, changesDisk, ...sockets };
-    const plan = { sessionId, ...files, ...settings, accelerator: await accelerator() };
-    const session = { plan, runSocket: at('run.sock') };
+    const ports = { agentSocket: at(sockets.agent), consoleSocket: at(sockets.console) };
+    const files = { kernel, initrd, baseDisk: disk, changesDisk };
+    const plan = { sessionId, ...files, ...ports, ...settings, accelerator: await accelerator() };
+    const session = { plan, runSocket: at(sockets.run) };
     const first = await begin('open', session, signal);
     return testbed(session, first, keepChangesIn, () => folder.remove());
   } catch (error) {
