@@ -11,14 +11,13 @@ import { LeaseLost } from '../../src/protocol/errors.ts';
 import { connectRedis, type RedisHandle } from '../../src/redis/connect.ts';
 import { acquireEmbedded } from '../../src/redis/embedded.ts';
 import type { Claimed } from '../../src/worker/claimed.ts';
-import { Claims } from '../../src/worker/claims.ts';
-import { openJournal, type Journal } from '../../src/worker/journal.ts';
 import { announce, liveIncarnations } from '../../src/worker/presence.ts';
 import { keepRenewed } from '../../src/worker/renewal.ts';
 import type { Renewals } from '../../src/worker/renewals.ts';
 import { Renewing } from '../../src/worker/renewing.ts';
 import { startBlackholeProxy } from './blackhole-proxy.ts';
-import { buildKey, buildRequest, outcome, presenceOf, renewalsOf, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, outcome, presenceOf, renewalsOf } from './fixtures.ts';
+import { begin, claim as claimWaiting, claims, cleanUp, journal, server } from './world.ts';
 
 /** Milliseconds: a lock and a heartbeat hold for much less than the loop is busy. */
 const times = { every: 200, lock: 1000, deadline: 60_000 };
@@ -27,25 +26,14 @@ const busy = 4000;
 
 const never = new AbortController().signal;
 const nudges = { listen: () => () => {} };
-let server: TestRedis;
-let journal: Journal;
-let claims: Claims;
 
-beforeEach(async () => {
-  server = await startTestRedis();
-  journal = await openJournal(server.state);
-  claims = new Claims(server.redis, journal);
-});
-afterEach(async () => {
-  await claims[Symbol.asyncDispose]();
-  await server[Symbol.asyncDispose]();
-});
+beforeEach(begin);
+afterEach(cleanUp);
 
-async function claim(from: Claims = claims): Promise<Claimed> {
+/** A job that is handed in for it. */
+async function claim(): Promise<Claimed> {
   await enqueue(server.redis, buildRequest('toy'), 'amd64');
-  const claimed = await from.claim(buildKey);
-  if (claimed === undefined) throw new Error('nothing to claim');
-  return claimed;
+  return claimWaiting();
 }
 
 const lockOf = ({ runId }: Claimed): string => `${server.redis.keys.queues}:${buildKey}:${runId}:lock`;

@@ -11,37 +11,21 @@ import { cancelRuns } from '../../src/redis/cancel.ts';
 import { subscribeNudges } from '../../src/redis/nudges.ts';
 import { pausedNow } from '../../src/redis/paused.ts';
 import { Breaker } from '../../src/worker/breaker.ts';
-import { Claims } from '../../src/worker/claims.ts';
 import { coordinate } from '../../src/worker/coordinator.ts';
 import { HostGuard } from '../../src/worker/host-guard.ts';
-import { openJournal, type Journal } from '../../src/worker/journal.ts';
 import { parkIfPaused } from '../../src/worker/parked.ts';
 import { announce } from '../../src/worker/presence.ts';
 import { keepRenewed } from '../../src/worker/renewal.ts';
-import { buildKey, buildRequest, outcome, presenceOf, renewalsOf, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, outcome, presenceOf, renewalsOf } from './fixtures.ts';
+import { begin, claim, claims, cleanUp, journal, server } from './world.ts';
 
 const never = new AbortController().signal;
-let server: TestRedis;
-let journal: Journal;
-let claims: Claims;
 
-beforeEach(async () => {
-  server = await startTestRedis();
-  journal = await openJournal(server.state);
-  claims = new Claims(server.redis, journal);
-});
-afterEach(async () => {
-  for (const part of [claims, journal, server]) await part[Symbol.asyncDispose]();
-});
+beforeEach(begin);
+afterEach(cleanUp);
 
 const requests = (count: number, prefix: string) =>
   Array.from({ length: count }, (_, index) => buildRequest(`${prefix}${index}`));
-
-async function claimed() {
-  const job = await claims.claim(buildKey);
-  if (job === undefined) throw new Error('nothing to claim');
-  return job;
-}
 
 describe('cancelling a label', () => {
   test('ends all that wait, stops what runs, and leaves the others', async () => {
@@ -49,7 +33,7 @@ describe('cancelling a label', () => {
     await enqueueAll(redis, requests(2000, 'a'), 'amd64', { labels: ['perl-5.40'] });
     const other = await enqueue(redis, buildRequest('b'), 'amd64', { labels: ['other'] });
     const nudges = await subscribeNudges(redis);
-    const running = await claimed();
+    const running = await claim();
     await using renewals = renewalsOf(redis);
     using renewal = keepRenewed(running, { redis, nudges, renewals }, never);
     const stopped = new Promise((resolve) => renewal.signal.addEventListener('abort', resolve, { once: true }));
@@ -92,7 +76,7 @@ test('the runs of a host are those that its workers have claimed', async () => {
   );
   void presence;
   await enqueueAll(redis, requests(3, 'a'), 'amd64');
-  const running = await claimed();
+  const running = await claim();
   expect(await runsOnHost(redis, 'bay1')).toEqual([running.runId]);
   await expect(runsOnHost(redis, 'bay2')).rejects.toThrow(/no host "bay2" \(known: bay1\)/);
   await running.complete(outcome());
@@ -118,19 +102,19 @@ describe('pausing', () => {
     const paused = await enqueue(redis, buildRequest('a'), 'amd64', { labels: ['nmu', 'x'] });
     const other = await enqueue(redis, buildRequest('b'), 'amd64');
     await pause(redis, 'label:nmu', 'holidays');
-    const first = await claimed();
+    const first = await claim();
     expect(first.runId).toBe(paused.runId);
     expect(await parkIfPaused(redis, claims, first)).toBe(true);
     expect(await showRun(redis, paused.runId)).toMatchObject({ state: 'delayed', parked: 'label:nmu' });
     expect(await whyWaiting(redis, paused.runId)).toEqual(['label nmu is paused: holidays']);
-    const second = await claimed();
+    const second = await claim();
     expect(second.runId).toBe(other.runId);
     expect(await parkIfPaused(redis, claims, second)).toBe(false);
     await second.complete(outcome());
     expect(await claims.claim(buildKey)).toBeUndefined();
 
     await resume(redis, 'label:nmu');
-    const again = await claimed();
+    const again = await claim();
     expect(again.runId).toBe(paused.runId);
     expect(await parkIfPaused(redis, claims, again)).toBe(false);
     await again.complete(outcome());
@@ -143,13 +127,13 @@ describe('pausing', () => {
     const other = await enqueue(redis, buildRequest('b'), 'amd64');
     await pause(redis, `job:${one.runId}`, 'not today');
     expect(await whyWaiting(redis, one.runId)).toEqual([`job ${one.runId} is paused: not today`]);
-    expect(await parkIfPaused(redis, claims, await claimed())).toBe(true);
+    expect(await parkIfPaused(redis, claims, await claim())).toBe(true);
     expect(await showRun(redis, one.runId)).toMatchObject({ state: 'delayed', parked: `job:${one.runId}` });
-    const second = await claimed();
+    const second = await claim();
     expect(second.runId).toBe(other.runId);
     expect(await parkIfPaused(redis, claims, second)).toBe(false);
     await resume(redis, `job:${one.runId}`);
-    const again = await claimed();
+    const again = await claim();
     expect(again.runId).toBe(one.runId);
     expect(await parkIfPaused(redis, claims, again)).toBe(false);
     await pause(redis, `job:${one.runId}`, 'too late');
@@ -163,7 +147,7 @@ describe('pausing', () => {
     const { redis } = server;
     const { runId } = await enqueue(redis, buildRequest('a'), 'amd64', { labels: ['nmu'] });
     await pause(redis, 'label:nmu', '');
-    const job = await claimed();
+    const job = await claim();
     expect(await cancelRuns(redis, [runId], 'enough')).toEqual([runId]);
     expect(await parkIfPaused(redis, claims, job)).toBe(true);
     expect(await showRun(redis, runId)).toMatchObject({ state: 'cancelled', failure: { message: 'enough' } });
@@ -173,13 +157,13 @@ describe('pausing', () => {
     const { redis } = server;
     const { runId } = await enqueue(redis, buildRequest('a'), 'amd64', { labels: ['nmu'] });
     await pause(redis, 'label:nmu', '');
-    const job = await claimed();
+    const job = await claim();
     const leave = async (delay: number): Promise<void> => {
       await resume(redis, 'label:nmu');
       await job.leave(delay);
     };
     expect(await parkIfPaused(redis, claims, { ...job, leave })).toBe(true);
-    const again = await claimed();
+    const again = await claim();
     expect(again.runId).toBe(runId);
     expect((await showRun(redis, runId)).parked).toBeUndefined();
   });
@@ -189,7 +173,7 @@ test('a deadline ends a job that waits; one that has ended before is left alone'
   const { redis } = server;
   const deadline = Date.now() - 1;
   const early = await enqueue(redis, buildRequest('a'), 'amd64', { deadline });
-  await (await claimed()).complete(outcome());
+  await (await claim()).complete(outcome());
   const late = await enqueue(redis, buildRequest('b'), 'amd64', { deadline });
   const later = await enqueue(redis, buildRequest('c'), 'amd64', { deadline: Date.now() + 3_600_000 });
   const times = { every: 10, ttl: 10_000, deadAfter: 1e9, regroup: 0, unlockedAfter: 1e9, forgetEvery: 1e9 };

@@ -6,7 +6,6 @@ import { showRun } from '../../src/producer/runs.ts';
 import { remembered } from '../../src/protocol/routing.ts';
 import { redisTime } from '../../src/redis/time.ts';
 import { knownKeys, readyKeys } from '../../src/redis/ready.ts';
-import type { Claimed } from '../../src/worker/claimed.ts';
 import { Claims } from '../../src/worker/claims.ts';
 import { coordinate } from '../../src/worker/coordinator.ts';
 import { fleetTimes } from '../../src/worker/fleet-times.ts';
@@ -14,34 +13,20 @@ import { forgetOld } from '../../src/worker/forget.ts';
 import { openJournal, type Journal } from '../../src/worker/journal.ts';
 import { LostClaims } from '../../src/worker/lost-claims.ts';
 import { announce } from '../../src/worker/presence.ts';
-import { buildKey, buildRequest, outcome, presenceOf, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, outcome, presenceOf } from './fixtures.ts';
 import { listenFor } from './listen-for.ts';
+import { begin, claim, claims, cleanUp, journal, server } from './world.ts';
 
 const day = 86_400_000;
 const times = { every: 5, ttl: 10_000, deadAfter: 20, regroup: 0, unlockedAfter: 20, forgetEvery: 1e9 };
-let server: TestRedis;
-let journal: Journal;
-let claims: Claims;
 
-beforeEach(async () => {
-  server = await startTestRedis();
-  journal = await openJournal(server.state);
-  claims = new Claims(server.redis, journal);
-});
+beforeEach(begin);
 afterEach(async () => {
   vi.useRealTimers();
-  await claims[Symbol.asyncDispose]();
-  await journal[Symbol.asyncDispose]();
-  await server[Symbol.asyncDispose]();
+  await cleanUp();
 });
 
 const add = async (name: string): Promise<string> => (await enqueue(server.redis, buildRequest(name), 'amd64')).runId;
-
-async function claim(from: Claims = claims): Promise<Claimed> {
-  const claimed = await from.claim(buildKey);
-  if (claimed === undefined) throw new Error('nothing to claim');
-  return claimed;
-}
 
 function present({ incarnation }: Journal): Promise<AsyncDisposable> {
   const about = presenceOf('here', incarnation, []);

@@ -2,22 +2,12 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { enqueue } from '../../src/producer/enqueue.ts';
 import { showRun } from '../../src/producer/runs.ts';
-import { Claims } from '../../src/worker/claims.ts';
-import { openJournal, type Journal } from '../../src/worker/journal.ts';
 import { runLoop, type LoopOptions } from '../../src/worker/loop.ts';
-import { buildKey, buildRequest, ledgerOf, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, ledgerOf } from './fixtures.ts';
+import { begin, claims, cleanUp, server } from './world.ts';
 
-let server: TestRedis;
-let journal: Journal;
-let claims: Claims;
-beforeEach(async () => {
-  server = await startTestRedis();
-  journal = await openJournal(server.state);
-  claims = new Claims(server.redis, journal);
-});
-afterEach(async () => {
-  for (const part of [claims, journal, server]) await part[Symbol.asyncDispose]();
-});
+beforeEach(begin);
+afterEach(cleanUp);
 
 /** It is told to end in the middle of its first look. */
 test.each<[string, (stop: () => void) => Partial<LoopOptions>]>([

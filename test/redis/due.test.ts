@@ -4,23 +4,16 @@ import { enqueue } from '../../src/producer/enqueue.ts';
 import { showRun } from '../../src/producer/runs.ts';
 import { findReady, readyKeys } from '../../src/redis/ready.ts';
 import type { Claimed } from '../../src/worker/claimed.ts';
-import { Claims } from '../../src/worker/claims.ts';
-import { openJournal } from '../../src/worker/journal.ts';
 import { forgetOld } from '../../src/worker/forget.ts';
-import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, outcome } from './fixtures.ts';
+import { begin, claim, claims, cleanUp, server } from './world.ts';
 
 const day = 86_400_000;
-let server: TestRedis;
-let claims: Claims;
 
-beforeEach(async () => {
-  server = await startTestRedis();
-  claims = new Claims(server.redis, await openJournal(server.state));
-});
+beforeEach(begin);
 afterEach(async () => {
   vi.useRealTimers();
-  await claims[Symbol.asyncDispose]();
-  await server[Symbol.asyncDispose]();
+  await cleanUp();
 });
 
 /** @param off milliseconds by which this host's clock is ahead of Redis's from now on */
@@ -31,9 +24,9 @@ function clockIs(off: number): void {
 
 async function claimed(): Promise<Claimed> {
   const { runId } = await enqueue(server.redis, buildRequest('toy'), 'amd64');
-  const job = await claims.claim(buildKey);
-  expect(job?.runId).toBe(runId);
-  return job as Claimed;
+  const job = await claim();
+  expect(job.runId).toBe(runId);
+  return job;
 }
 
 test('results stay, whatever the clocks of the hosts that bring them', async () => {

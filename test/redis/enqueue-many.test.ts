@@ -2,39 +2,20 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { enqueue, enqueueAll } from '../../src/producer/enqueue.ts';
 import { showRun } from '../../src/producer/runs.ts';
-import type { Claimed } from '../../src/worker/claimed.ts';
-import { Claims } from '../../src/worker/claims.ts';
 import type { Gate } from '../../src/worker/handle.ts';
 import type { Host } from '../../src/worker/host.ts';
 import { Breaker } from '../../src/worker/breaker.ts';
 import { HostGuard } from '../../src/worker/host-guard.ts';
-import { openJournal, type Journal } from '../../src/worker/journal.ts';
 import { Keeper } from '../../src/worker/keeper.ts';
 import { runClaimed } from '../../src/worker/run-claimed.ts';
-import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, outcome } from './fixtures.ts';
+import { begin, claim, claims, cleanUp, journal, server } from './world.ts';
 
-let server: TestRedis;
-let journal: Journal;
-let claims: Claims;
-
-beforeEach(async () => {
-  server = await startTestRedis();
-  journal = await openJournal(server.state);
-  claims = new Claims(server.redis, journal);
-});
-afterEach(async () => {
-  await claims[Symbol.asyncDispose]();
-  await server[Symbol.asyncDispose]();
-});
+beforeEach(begin);
+afterEach(cleanUp);
 
 const requests = (prefix: string, count: number): ReturnType<typeof buildRequest>[] =>
   Array.from({ length: count }, (_, index) => buildRequest(`${prefix}${index}`));
-
-async function claim(): Promise<Claimed> {
-  const claimed = await claims.claim(buildKey);
-  if (claimed === undefined) throw new Error('nothing to claim');
-  return claimed;
-}
 
 async function names(count: number): Promise<string[]> {
   const found: string[] = [];

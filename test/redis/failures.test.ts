@@ -9,27 +9,16 @@ import { ImageLeaseLost, TestbedError } from '../../src/protocol/errors.ts';
 import type { JobRequest } from '../../src/protocol/job-request.ts';
 import { budgets } from '../../src/worker/budgets.ts';
 import type { Claimed } from '../../src/worker/claimed.ts';
-import { Claims } from '../../src/worker/claims.ts';
 import { handle, type Ending } from '../../src/worker/handle.ts';
 import type { Host } from '../../src/worker/host.ts';
-import { openJournal, type Journal } from '../../src/worker/journal.ts';
-import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, outcome } from './fixtures.ts';
 import { nullHost } from './null-host.ts';
+import { begin, claim as claimWaiting, claims, cleanUp, journal, server } from './world.ts';
 
 const never = new AbortController().signal;
-let server: TestRedis;
-let journal: Journal;
-let claims: Claims;
 
-beforeEach(async () => {
-  server = await startTestRedis();
-  journal = await openJournal(server.state);
-  claims = new Claims(server.redis, journal);
-});
-afterEach(async () => {
-  await claims[Symbol.asyncDispose]();
-  await server[Symbol.asyncDispose]();
-});
+beforeEach(begin);
+afterEach(cleanUp);
 
 async function add(request: JobRequest = buildRequest('pkg')): Promise<string> {
   return (await enqueue(server.redis, request, 'amd64')).runId;
@@ -40,9 +29,7 @@ async function claim(): Promise<Claimed> {
   const queue = new Queue(buildKey, { connection: server.redis.client, prefix: server.redis.keys.queues });
   await queue.promoteJobs();
   await queue.close();
-  const claimed = await claims.claim(buildKey);
-  if (claimed === undefined) throw new Error('nothing to claim');
-  return claimed;
+  return claimWaiting();
 }
 
 const lines: string[] = [];

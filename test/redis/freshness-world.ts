@@ -1,4 +1,4 @@
-/** The queue, the image and the worker of freshness.test.ts: new for each test. */
+/** The queue, the image and the worker of freshness.test.ts: new for each test, on top of world.ts. */
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { freshnessOf } from '../../src/golden/index.ts';
@@ -10,36 +10,31 @@ import { refreshRequest } from '../../src/protocol/job-request.ts';
 import type { Outcome } from '../../src/protocol/outcome.ts';
 import { subscribeNudges, type Nudges } from '../../src/redis/nudges.ts';
 import type { Claimed } from '../../src/worker/claimed.ts';
-import { Claims } from '../../src/worker/claims.ts';
 import { FreshnessGate } from '../../src/worker/freshness.ts';
 import { handle } from '../../src/worker/handle.ts';
 import type { Host } from '../../src/worker/host.ts';
-import { openJournal, type Journal } from '../../src/worker/journal.ts';
 import { runLoop } from '../../src/worker/loop.ts';
 import { publishFiles } from '../unit/golden/fixtures/images.ts';
-import { buildKey, buildRequest, ledgerOf, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, ledgerOf, outcome } from './fixtures.ts';
+import { begin as beginQueue, claim, claims, cleanUp as cleanUpQueue, server } from './world.ts';
+
+export { claims, journal, server } from './world.ts';
 
 export const image = 'img';
 export const updateKey = 'update-golden.any.amd64.m.img';
-export let server: TestRedis;
-export let journal: Journal;
-export let claims: Claims;
 export let nudges: Nudges;
 
 /** An empty queue, and an image of five hours ago. */
 export async function begin(): Promise<void> {
-  server = await startTestRedis();
-  journal = await openJournal(server.state);
-  claims = new Claims(server.redis, journal);
+  await beginQueue();
   nudges = await subscribeNudges(server.redis);
   await publishFiles(server.state, image, { marker: '1' });
   await age(5 * 3600);
 }
 
 export async function cleanUp(): Promise<void> {
-  await claims[Symbol.asyncDispose]();
   await nudges[Symbol.asyncDispose]();
-  await server[Symbol.asyncDispose]();
+  await cleanUpQueue();
 }
 
 /** As if the current generation had been made so many seconds ago. */
@@ -149,7 +144,7 @@ export const ended = (ids: readonly string[]): Promise<RunDetails[]> =>
   Promise.all(ids.map((id) => waitFor(server.redis, id, new AbortController().signal)));
 
 export async function takeUp(id: string): Promise<[Claimed, ReturnType<typeof wishing>]> {
-  const claimed = await claims.claim(buildKey);
-  if (claimed?.runId !== id) throw new Error(`claimed ${claimed?.runId}`);
+  const claimed = await claim();
+  if (claimed.runId !== id) throw new Error(`claimed ${claimed.runId}`);
   return [claimed, claimed.data as ReturnType<typeof wishing>];
 }

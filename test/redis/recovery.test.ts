@@ -10,40 +10,24 @@ import { failureError, failureOf } from '../../src/protocol/failure.ts';
 import { UsageError } from '../../src/protocol/errors.ts';
 import { connectRedis } from '../../src/redis/connect.ts';
 import { acquireEmbedded } from '../../src/redis/embedded.ts';
-import type { Claimed } from '../../src/worker/claimed.ts';
 import { Claims } from '../../src/worker/claims.ts';
 import { openJournal, takeDeadIncarnations, type Ended, type Journal } from '../../src/worker/journal.ts';
 import { heldJobs } from '../../src/redis/held.ts';
 import { recover } from '../../src/worker/recover.ts';
-import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildKey, buildRequest, outcome } from './fixtures.ts';
 import { listenFor } from './listen-for.ts';
 import { startLosingProxy } from './losing-proxy.ts';
+import { begin, claim, claims, cleanUp, journal, server } from './world.ts';
 
 const never = new AbortController().signal;
-let server: TestRedis;
-let journal: Journal;
-let claims: Claims;
 
-beforeEach(async () => {
-  server = await startTestRedis();
-  journal = await openJournal(server.state);
-  claims = new Claims(server.redis, journal);
-});
-afterEach(async () => {
-  await claims[Symbol.asyncDispose]();
-  await server[Symbol.asyncDispose]();
-});
+beforeEach(begin);
+afterEach(cleanUp);
 
 const jobKey = (id: string): string => `${server.redis.keys.queues}:${buildKey}:${id}`;
 
 async function add(name: string): Promise<string> {
   return (await enqueue(server.redis, buildRequest(name), 'amd64')).runId;
-}
-
-async function claim(from: Claims = claims): Promise<Claimed> {
-  const claimed = await from.claim(buildKey);
-  if (claimed === undefined) throw new Error('nothing to claim');
-  return claimed;
 }
 
 const stateOf = async (runId: string): Promise<string> => (await showRun(server.redis, runId)).state;

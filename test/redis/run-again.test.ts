@@ -9,32 +9,18 @@ import { showRun } from '../../src/producer/runs.ts';
 import { TestbedError } from '../../src/protocol/errors.ts';
 import { failureError, failureOf } from '../../src/protocol/failure.ts';
 import { subscribeNudges } from '../../src/redis/nudges.ts';
-import type { Claimed } from '../../src/worker/claimed.ts';
-import { Claims } from '../../src/worker/claims.ts';
-import { openJournal } from '../../src/worker/journal.ts';
 import { keepRenewed } from '../../src/worker/renewal.ts';
-import { buildKey, buildRequest, outcome, renewalsOf, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildRequest, outcome, renewalsOf } from './fixtures.ts';
+import { begin, claim, cleanUp, server } from './world.ts';
 
 const never = new AbortController().signal;
 const bad = 'sha256:bad';
-let server: TestRedis;
-let claims: Claims;
 
-beforeEach(async () => {
-  server = await startTestRedis();
-  claims = new Claims(server.redis, await openJournal(server.state));
-});
+beforeEach(begin);
 afterEach(async () => {
   vi.useRealTimers();
-  await claims[Symbol.asyncDispose]();
-  await server[Symbol.asyncDispose]();
+  await cleanUp();
 });
-
-async function claim(): Promise<Claimed> {
-  const claimed = await claims.claim(buildKey);
-  if (claimed === undefined) throw new Error('nothing to claim');
-  return claimed;
-}
 
 const on = (digest: string) => ({ ...outcome(), generation: { image: 'img', generation: 42, digest } });
 

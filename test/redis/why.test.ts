@@ -13,32 +13,15 @@ import { failureError } from '../../src/protocol/failure.ts';
 import { refreshRequest } from '../../src/protocol/job-request.ts';
 import { presenceSchema, type Presence } from '../../src/protocol/presence.ts';
 import { leaveToOthers, noteFailedOn } from '../../src/worker/avoid.ts';
-import type { Claimed } from '../../src/worker/claimed.ts';
-import { Claims } from '../../src/worker/claims.ts';
-import { openJournal, type Journal } from '../../src/worker/journal.ts';
 import { announce } from '../../src/worker/presence.ts';
-import { buildKey, buildRequest, outcome, presenceOf, startTestRedis, type TestRedis } from './fixtures.ts';
+import { buildRequest, outcome, presenceOf } from './fixtures.ts';
+import { begin, claim, claims, cleanUp, journal, server } from './world.ts';
 
 const updateKey = 'update-golden.any.amd64.m.img';
 const never = new AbortController().signal;
-let server: TestRedis;
-let journal: Journal;
-let claims: Claims;
 
-beforeEach(async () => {
-  server = await startTestRedis();
-  journal = await openJournal(server.state);
-  claims = new Claims(server.redis, journal);
-});
-afterEach(async () => {
-  for (const part of [claims, journal, server]) await part[Symbol.asyncDispose]();
-});
-
-async function claim(key = buildKey): Promise<Claimed> {
-  const job = await claims.claim(key);
-  if (job === undefined) throw new Error('nothing to claim');
-  return job;
-}
+beforeEach(begin);
+afterEach(cleanUp);
 
 const add = async (name: string, options = {}): Promise<string> =>
   (await enqueue(server.redis, buildRequest(name), 'amd64', options)).runId;
@@ -88,7 +71,7 @@ test('an update that waits for the lease of its image says who has it; the one t
   const { redis } = server;
   await using bay1 = await host('bay1', {}, journal.incarnation);
   const { runId } = await enqueue(redis, refreshRequest('img', 'upgrade'), 'amd64');
-  await claim(updateKey);
+  await claim(claims, updateKey);
   expect(await whyWaiting(redis, runId)).toEqual([]);
   const held = await redisLeases(redis, { owner: 'update-golden another' }).acquire('img', 0, never);
   const acquiring = redisLeases(redis, { owner: `update-golden ${runId}` }).acquire('img', 0, never);
