@@ -12,7 +12,9 @@ import {
   UnavailableError,
   UsageError,
 } from '../protocol/errors.ts';
+import { isHostFailure } from '../protocol/host-failure.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
+import { isRefusal } from '../redis/persist.ts';
 import { cancelCommand, pauseCommand, resumeCommand } from './commands/control.ts';
 import { enqueueCommands } from './commands/enqueue.ts';
 import { hostCommand } from './commands/host.ts';
@@ -63,8 +65,15 @@ function report(error: unknown): number {
   if (error instanceof Interruption) return exitCodes.interrupted;
   // as with `image update`: not good enough, and the old generation stays; else somebody else writes it
   if (error instanceof GoldenRefusal) return error.word === 'commit-failed' ? 1 : exitCodes.infrastructure;
+  if (isRefusal(error)) return exitCodes.unavailable;
+  if (isHostFailure(error) && !isReply(error)) return exitCodes.infrastructure;
   process.stderr.write(`${error instanceof Error ? (error.stack ?? '') : ''}\n`);
   return exitCodes.internal;
+}
+
+/** Of Redis: it understood what we said, and we should not have said it. */
+function isReply(error: unknown): boolean {
+  return error instanceof Error && error.name === 'ReplyError';
 }
 
 function everyCommand(command: Command): Command[] {

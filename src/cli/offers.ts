@@ -49,8 +49,8 @@ export function offersOf(
     return images.flatMap((image) => {
       const foreign = external[image];
       if (foreign !== undefined && !allowsBackend(context.settings, 'external')) return [];
-      if (foreign !== undefined)
-        return keys(['build', 'test'], ['any', 'external'], foreign.arch ?? arch, image, sizes);
+      // the host's, as for its own images: producers know of no other, and what its testbeds are is sbuild's affair
+      if (foreign !== undefined) return keys(['build', 'test'], ['any', 'external'], arch, image, sizes);
       return keys(['update-golden', 'build', 'test'], ['any', ...working], arch, image, sizes);
     });
   };

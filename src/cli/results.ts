@@ -1,20 +1,49 @@
 /** Where a job's files are on this host, and copying them to where its user wants them. */
-import { copyFile, cp, mkdir, readdir } from 'node:fs/promises';
+import { access, constants, copyFile, cp, mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { State } from '../config/state.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { messageOf, UsageError } from '../protocol/errors.ts';
+import { outcomeSchema, type Outcome } from '../protocol/outcome.ts';
 import type { RunDetails } from '../producer/runs.ts';
+import type { Context } from './context.ts';
 
-/** The folder of the attempt whose outcome counts, else of the last one here; undefined when this host has none. */
+/**
+ * The folder of the attempt whose outcome counts, else of the last one here; undefined when this host has none. Ids come from
+ * content: a folder of that name may be of another queue, or of a time that its Redis has forgotten.
+ */
 export async function resultFolder(
-  { jobs }: Pick<State, 'jobs'>,
+  { state, settings }: Context,
   { id, outcome }: Pick<RunDetails, 'id' | 'outcome'>,
 ): Promise<string | undefined> {
-  const run = path.join(jobs, id);
+  const run = path.join(state.jobs, id);
   const names = await readdir(run).catch(() => []);
   const attempts = names.map(Number).filter(Number.isInteger);
-  if (outcome !== undefined && !attempts.includes(outcome.attempt)) return undefined;
   if (attempts.length === 0) return undefined;
-  return path.join(run, String(outcome?.attempt ?? Math.max(...attempts)));
+  if (outcome === undefined) return path.join(run, String(Math.max(...attempts)));
+  const folder = path.join(run, String(outcome.attempt));
+  if (!attempts.includes(outcome.attempt)) return undefined;
+  const recorded = await recordedIn(folder);
+  // on a full disk it is told to Redis alone
+  const same = recorded === undefined ? outcome.host === settings.worker.name : isDeepStrictEqual(recorded, outcome);
+  return same ? folder : undefined;
+}
+
+async function recordedIn(folder: string): Promise<Outcome | undefined> {
+  try {
+    return outcomeSchema.parse(JSON.parse(await readFile(path.join(folder, 'result.json'), 'utf8')));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Before anything is begun that would have no place. @throws {UsageError} */
+export async function makeOutput(target: string): Promise<void> {
+  try {
+    await mkdir(target, { recursive: true });
+    await access(target, constants.W_OK);
+  } catch (error) {
+    throw new UsageError('--output', `${target}: expected a folder that can be written (${messageOf(error)})`);
+  }
 }
 
 /** The artifacts as they are; where the log is not among them under a name of its own, it lies beside them as `log`. */

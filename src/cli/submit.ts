@@ -2,8 +2,7 @@
 import { userInfo } from 'node:os';
 import path from 'node:path';
 import { durationExpected, parseDuration } from '../config/duration.ts';
-import { debianArchitecture } from '../exec/debian-architecture.ts';
-import { exitCodes, UsageError } from '../protocol/errors.ts';
+import { exitCodes, messageOf, UsageError } from '../protocol/errors.ts';
 import { exitCodeOf } from '../protocol/failure.ts';
 import { describeRequest, type JobRequest } from '../protocol/job-request.ts';
 import { outcomeExitCode } from '../protocol/outcome.ts';
@@ -14,11 +13,11 @@ import { liveWorkers } from '../producer/workers.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { redisTime } from '../redis/time.ts';
 import { openRedis, type Context } from './context.ts';
-import { knownImages } from './offers.ts';
 import { describeOutcome } from './outcome-text.ts';
 import { json, out, progress } from './print.ts';
+import { requireImage } from './require-image.ts';
 import { requireRunnableHere } from './runnable-here.ts';
-import { fetchResults, resultFolder } from './results.ts';
+import { fetchResults, makeOutput, resultFolder } from './results.ts';
 import { waitWithWorker } from './wait.ts';
 
 export interface SubmitFlags {
@@ -42,10 +41,10 @@ export async function submit(context: Context, request: JobRequest, flags: Submi
   };
   await using redis = await openRedis(context, new AbortController().signal);
   const options: EnqueueOptions = { ...asked, ...(await deadlineIn(redis, seconds)) };
-  await requireImage(context, redis, request.image);
+  const arch = await requireImage(context, redis, request.image);
   const waits = flags.wait === true || flags.output !== undefined;
   if (waits && (await liveWorkers(redis.client, redis.keys)).length === 0) await requireRunnableHere(context, request);
-  const arch = await debianArchitecture();
+  if (flags.output !== undefined) await makeOutput(flags.output);
   const { runId, state } = await enqueue(redis, request, arch, options);
   progress(
     `${runId} ${request.kind} ${describeRequest(request)} on ${request.image}${state === 'new' ? '' : ` (${state})`}`,
@@ -90,8 +89,8 @@ function tenantOf(word: string | undefined): string {
 
 async function finish(context: Context, run: RunDetails, request: JobRequest, flags: SubmitFlags): Promise<number> {
   const { outcome, failure } = run;
-  const folder = await resultFolder(context.state, run);
-  if (flags.output !== undefined && folder !== undefined) await fetchResults(folder, flags.output);
+  const folder = await resultFolder(context, run);
+  const uncopied = folder === undefined ? undefined : await copyOut(folder, flags.output);
   if (flags.json) {
     json({
       id: run.id,
@@ -108,18 +107,22 @@ async function finish(context: Context, run: RunDetails, request: JobRequest, fl
     progress(`goldbed: ${run.id}: its files are on ${outcome.host}, not here: nothing was copied to ${flags.output}`);
     if (outcomeExitCode(outcome) === 0) return exitCodes.unavailable; // what was asked for is not there
   }
+  if (uncopied !== undefined) {
+    progress(`goldbed: ${run.id}: its files are in ${folder}; they cannot be copied to ${flags.output}: ${uncopied}`);
+    if (outcome !== undefined && outcomeExitCode(outcome) === 0) return exitCodes.unavailable;
+  }
   if (outcome !== undefined) return outcomeExitCode(outcome);
   if (failure !== undefined) progress(`goldbed: ${run.id} ${failure.class}: ${failure.message}`);
   return failure === undefined ? exitCodes.interrupted : exitCodeOf(failure);
 }
 
-/** @throws {UsageError} neither this host nor a worker has it */
-export async function requireImage(context: Context, redis: RedisHandle, image: string): Promise<void> {
-  const local = await knownImages(context);
-  const offered = (await liveWorkers(redis.client, redis.keys)).flatMap((worker) => worker.images);
-  const known = [...new Set([...local, ...offered])].toSorted();
-  if (known.includes(image)) return;
-  const hint =
-    known.length === 0 ? 'there are none yet: goldbed image create NAME --suite SUITE' : `known: ${known.join(', ')}`;
-  throw new UsageError(image, `unknown image "${image}" (${hint})`);
+/** How the job went is told in any case. @returns why the files are not there */
+async function copyOut(folder: string, output: string | undefined): Promise<string | undefined> {
+  if (output === undefined) return undefined;
+  try {
+    await fetchResults(folder, output);
+    return undefined;
+  } catch (error) {
+    return messageOf(error);
+  }
 }

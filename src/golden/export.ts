@@ -4,7 +4,7 @@ import path from 'node:path';
 import { inMergedTree } from '../backends/layers/merged.ts';
 import { isExecutable } from '../exec/executable.ts';
 import { check } from '../exec/run.ts';
-import { UsageError } from '../protocol/errors.ts';
+import { messageOf, UsageError } from '../protocol/errors.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
 import { pinGeneration } from './pins.ts';
 import { contentOf } from './stack.ts';
@@ -41,7 +41,9 @@ export async function exportImage(
   }
   const wanted = generation === undefined ? {} : { generation };
   await using pin = await pinGeneration(store, image, { sessionId, what: 'export', ...wanted });
-  const folder = await mkdtemp(`${target}.`);
+  const folder = await mkdtemp(`${target}.`).catch((error: unknown) => {
+    throw new UsageError(file, `${file}: nothing can be written there (${messageOf(error)})`);
+  });
   try {
     const [draft, mountPoint] = ['root.tar', 'merged'].map((name) => path.join(folder, name)) as [string, string];
     await mkdir(mountPoint);

@@ -39,7 +39,8 @@ export async function insist<T>(redis: RedisHandle, action: () => Promise<T>): P
 /** What the server says of itself, and not of what was asked: that would be wrong however often it is asked. */
 const refusals = /^(MISCONF|OOM|READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|NOAUTH|NOPERM)\b/;
 
-function isRefusal(error: unknown): boolean {
+/** Its disk or memory is full, say, or it is a replica. */
+export function isRefusal(error: unknown): boolean {
   return error instanceof Error && error.name === 'ReplyError' && refusals.test(error.message);
 }
 

@@ -42,7 +42,10 @@ export interface Removed {
   readonly inputs: number;
 }
 
-/** Inputs stay for twice as long as the files of the last job that took them: one may still wait in a queue. */
+/** An input stays for as long since a job took it, or a producer handed it in: one that needs it may still wait in a queue. */
+const inputsFor = 60 * day;
+
+/** Inputs stay for twice as long as files of jobs, and at least for `inputsFor`. */
 export async function tidy(
   { jobs, artifacts }: Pick<State, 'jobs' | 'artifacts'>,
   keep: number,
@@ -51,7 +54,7 @@ export async function tidy(
   const runs = await removeOld(jobs, async (run) => (await latestChange(run)) < now - keep);
   const inputs = await removeOld(artifacts, async (file, name) => {
     const { mtimeMs } = await lstat(file);
-    return mtimeMs < now - (name.startsWith('.draft-') ? draftAge : 2 * keep);
+    return mtimeMs < now - (name.startsWith('.draft-') ? draftAge : Math.max(2 * keep, inputsFor));
   });
   return { runs, inputs };
 }

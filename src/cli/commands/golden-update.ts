@@ -59,10 +59,10 @@ export function goldenUpdateCommand(exit: (code: number) => void): Command {
 async function update(context: Context, image: string, words: readonly string[], flags: Flags): Promise<End> {
   const { settings, state } = context;
   await readHead(state, image); // an unknown image is told before anything is made
-  const folder = await mkdtemp(path.join(tmpdir(), 'goldbed-update-'));
   const stop = new AbortController();
   let published: GenerationRef | undefined;
   const source = await writable(context, image, flags, (ref) => (published = ref));
+  const folder = await mkdtemp(path.join(tmpdir(), 'goldbed-update-'));
   const who = { store: state, image, by: userName() };
   await using session = bridge(source, 'stage', progress, (ended) => noteBridged(who, ended));
   const channel = startInProcess(session.source, { copyTimeout: 300, log: progress, signal: stop.signal });

@@ -2,7 +2,6 @@
 import { Command, Option } from 'commander';
 import { cronProblem, hostTimeZone, timeZoneProblem } from '../../config/cron.ts';
 import { strategyFor } from '../../config/policy.ts';
-import { debianArchitecture } from '../../exec/debian-architecture.ts';
 import { userName } from '../../exec/user-name.ts';
 import { UsageError } from '../../protocol/errors.ts';
 import { listSchedules, removeSchedule, setSchedule, type KnownSchedule } from '../../producer/schedules.ts';
@@ -10,7 +9,7 @@ import type { RedisHandle } from '../../redis/connect.ts';
 import { configuredSchedules } from '../configured-schedules.ts';
 import { makeContext, openRedis, type Context, type GlobalFlags } from '../context.ts';
 import { ahead, json, out, table } from '../print.ts';
-import { requireImage } from '../submit.ts';
+import { requireImage } from '../require-image.ts';
 
 type Flags = GlobalFlags & {
   readonly json?: boolean;
@@ -78,12 +77,12 @@ function checked({ settings }: Context, name: string | undefined, flags: Flags):
 }
 
 async function make(context: Context, redis: RedisHandle, image: string, cron: string, flags: Flags): Promise<void> {
-  await requireImage(context, redis, image);
+  const arch = await requireImage(context, redis, image);
   if (context.settings.external[image] !== undefined)
     throw new UsageError(image, `${image} is opened by an external server: it cannot be refreshed`);
   const { timeZone = hostTimeZone(), strategy = strategyFor(context.settings.images.policy, image) } = flags;
   const wanted = { image, cron, timeZone, strategy, by: userName() };
-  const made = await setSchedule(redis, wanted, await debianArchitecture());
+  const made = await setSchedule(redis, wanted, arch);
   if (flags.json === true) json({ schedule: made });
   else out(`${image}: ${made.strategy} at ${cron} ${timeZone}, next ${when(made.next)}`);
 }

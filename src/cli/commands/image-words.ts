@@ -4,7 +4,7 @@ import { overlayBackend } from '../../backends/overlay/index.ts';
 import { verifyFor } from '../../config/policy.ts';
 import { userName } from '../../exec/user-name.ts';
 import type { CreateTools } from '../../golden/index.ts';
-import { UnavailableError, UsageError } from '../../protocol/errors.ts';
+import { Interruption, UnavailableError, UsageError } from '../../protocol/errors.ts';
 import type { Context } from '../context.ts';
 import { commandLeases } from '../leases.ts';
 import { progress } from '../print.ts';
@@ -26,10 +26,11 @@ export const variantOption = [
   'mmdebstrap’s variant; default: that of the image’s recipe',
 ] as const;
 
-/** Fires at the first ^C or SIGTERM. */
+/** Fires at the first ^C or SIGTERM, with an {@link Interruption}. */
 export function stopSignal(): AbortSignal {
   const stop = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error(signal)));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => stop.abort(new Interruption('cancelled', `stopped by ${signal}`)));
   return stop.signal;
 }
 

@@ -4,8 +4,9 @@ import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Command } from 'commander';
 import { UsageError } from '../../protocol/errors.ts';
-import { findRun, showRun } from '../../producer/runs.ts';
-import { makeContext, openRedis, type GlobalFlags } from '../context.ts';
+import { findRun, showRun, type RunDetails } from '../../producer/runs.ts';
+import { makeContext, openRedis, type Context, type GlobalFlags } from '../context.ts';
+import { resultFolder } from '../results.ts';
 
 /** How often -f looks at the job's state, in milliseconds; the log itself is watched. */
 const look = 1000;
@@ -19,6 +20,7 @@ export function logsCommand(): Command {
       const context = makeContext(command.optsWithGlobals<GlobalFlags>());
       await using redis = await openRedis(context, new AbortController().signal);
       const run = await findRun(redis, prefix);
+      if (run.outcome !== undefined) return await printResult(context, run);
       const folder = path.join(context.state.jobs, run.id);
       const ended = async (): Promise<boolean> => {
         const { state } = await showRun(redis, run.id);
@@ -26,6 +28,13 @@ export function logsCommand(): Command {
       };
       await printLog(folder, run.id, follow === true ? ended : async () => true);
     });
+}
+
+/** Of the attempt that counts. */
+async function printResult(context: Context, run: RunDetails): Promise<void> {
+  const folder = await resultFolder(context, run);
+  if (folder === undefined) throw new UsageError(run.id, `${run.id}: its log is on ${run.outcome?.host}, not here`);
+  await printFrom(path.join(folder, 'log'), 0);
 }
 
 async function printLog(folder: string, id: string, ended: () => Promise<boolean>): Promise<void> {

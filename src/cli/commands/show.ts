@@ -30,7 +30,7 @@ export function showCommand(): Command {
       if (run.outcome !== undefined) {
         for (const line of describeOutcome(run.id, run.outcome, undefined)) out(line);
       }
-      const folder = await resultFolder(context.state, run);
+      const folder = await resultFolder(context, run);
       if (folder !== undefined) out(`  files: ${folder}`);
       else if (run.outcome !== undefined) out(`  files: on ${run.outcome.host}`);
       if (run.failure !== undefined) out(`  ${run.failure.class}: ${run.failure.message}`);

@@ -51,7 +51,12 @@ test('inputs go when no job has used them for twice as long; dead drafts go the 
   await age(artifacts, 61);
   await takeFile(artifacts, stored[1] ?? '', path.join(root, 'taken'));
   await putFile(artifacts, source); // handed in again
-  expect(await tidy({ jobs, artifacts }, 30 * day)).toEqual({ runs: 0, inputs: 2 });
+  for (const keep of [30, 1]) {
+    // one that keeps the files of jobs for a day must not take the inputs of those that still wait
+    expect(await tidy({ jobs, artifacts }, keep * day)).toEqual({ runs: 0, inputs: keep === 30 ? 2 : 0 });
+  }
+  await age(artifacts, 59);
+  expect(await tidy({ jobs, artifacts }, day)).toEqual({ runs: 0, inputs: 0 });
   expect((await readdir(artifacts)).toSorted()).toEqual(stored.slice(1).toSorted());
 });
 
