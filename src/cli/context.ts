@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { loadSettings, type Settings } from '../config/load.ts';
 import { stateAt, type State } from '../config/state.ts';
 import { keepSignsIn } from '../exec/sign-of-life.ts';
-import { acquireEmbedded } from '../redis/embedded.ts';
+import { acquireEmbedded, type EmbeddedRedis } from '../redis/embedded.ts';
 import { connectRedis, type RedisHandle } from '../redis/connect.ts';
 import { UnavailableError, UsageError, messageOf } from '../protocol/errors.ts';
 
@@ -48,9 +48,11 @@ export async function openRedis({ settings, state }: Context, signal: AbortSigna
   const embedded = await acquireEmbedded(state, signal);
   try {
     const handle = await connectRedis({ kind: 'embedded', socketPath: embedded.socketPath }, prefix);
+    const revival = keepAlive(embedded, handle);
     return {
       ...handle,
       async [Symbol.asyncDispose]() {
+        revival[Symbol.dispose]();
         await handle[Symbol.asyncDispose]();
         await embedded[Symbol.asyncDispose]();
       },
@@ -59,4 +61,23 @@ export async function openRedis({ settings, state }: Context, signal: AbortSigna
     await embedded[Symbol.asyncDispose]();
     throw error instanceof UnavailableError ? error : new UnavailableError(messageOf(error), { cause: error });
   }
+}
+
+/** Nobody else looks after the embedded server: a lone worker would wait for one that was killed until the next command. */
+function keepAlive(embedded: EmbeddedRedis, { client }: RedisHandle): Disposable {
+  const stop = new AbortController();
+  let reviving: Promise<void> | undefined;
+  const revive = (): void => {
+    reviving ??= embedded
+      .ensure(stop.signal)
+      .catch(() => {}) // tried again when the client's next attempt has failed
+      .finally(() => (reviving = undefined));
+  };
+  client.on('close', revive);
+  return {
+    [Symbol.dispose]() {
+      client.off('close', revive);
+      stop.abort(new Error('closed'));
+    },
+  };
 }

@@ -26,6 +26,8 @@ import { binaryFolders, ensureServer, type ServerPlace } from './server-process.
 
 export interface EmbeddedRedis extends AsyncDisposable {
   readonly socketPath: string;
+  /** Starts a server where the last one was killed. @throws {UnavailableError} as acquireEmbedded; the signal's reason */
+  ensure(signal: AbortSignal): Promise<void>;
 }
 
 /** Milliseconds for a shutdown, a last fsync included. */
@@ -57,7 +59,15 @@ export async function acquireEmbedded(
     throw error;
   }
   let released: Promise<void> | undefined;
-  return { socketPath: place.socket, [Symbol.asyncDispose]: () => (released ??= release(place, users, me, lockFile)) };
+  return {
+    socketPath: place.socket,
+    async ensure(stop) {
+      await using lock = await flock(lockFile, stop);
+      void lock;
+      await ensureServer(place, stop, binaries);
+    },
+    [Symbol.asyncDispose]: () => (released ??= release(place, users, me, lockFile)),
+  };
 }
 
 function placeIn(folder: string): ServerPlace {

@@ -7,10 +7,13 @@ import path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openRedis } from '../../src/cli/context.ts';
+import { loadSettings } from '../../src/config/load.ts';
 import { stateAt, type State } from '../../src/config/state.ts';
 import { UnavailableError } from '../../src/protocol/errors.ts';
 import { connectRedis } from '../../src/redis/connect.ts';
 import { acquireEmbedded } from '../../src/redis/embedded.ts';
+import { persist } from '../../src/redis/persist.ts';
 import { ping } from '../../src/redis/ping.ts';
 import { temporaryState } from './fixtures.ts';
 
@@ -56,6 +59,21 @@ async function until<T>(look: () => T | undefined): Promise<T> {
     await setImmediate();
   }
 }
+
+test('a server that is killed is started again by who uses it, and is gone with the last of them', async () => {
+  const { root } = state;
+  const context = { settings: loadSettings({ XDG_CONFIG_HOME: root, GOLDBED_STATE: root }, 0), state };
+  {
+    await using redis = await openRedis(context, never);
+    const pid = /^process_id:(\d+)/m.exec(await redis.client.info('server'))?.[1];
+    process.kill(Number(pid), 'SIGKILL');
+    await once(redis.client, 'close');
+    const again = /^process_id:(\d+)/m.exec(await persist(redis, () => redis.client.info('server')))?.[1];
+    expect(serversOf(state)).toEqual([again]);
+    expect(again).not.toBe(pid);
+  }
+  expect(serversOf(state)).toEqual([]);
+});
 
 /** Two keys, written and closed. @returns the append-only file that holds them */
 async function writtenLog(): Promise<string> {
