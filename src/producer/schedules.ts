@@ -4,6 +4,7 @@ import { messageOf, UsageError } from '../protocol/errors.ts';
 import { refreshRequest, updateRequestSchema, type UpdateStrategy } from '../protocol/job-request.ts';
 import { routingKeyOf } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
+import { redisTime } from '../redis/time.ts';
 import { withQueue } from '../redis/with-queue.ts';
 import { knowQueue } from '../redis/ready.ts';
 import { remember } from './enqueue.ts';
@@ -24,7 +25,8 @@ export interface KnownSchedule extends ImageSchedule {
 const id = 'schedule';
 
 /**
- * Makes or changes it. One that is like it already is left alone: making it again would forget a night that was missed.
+ * Makes or changes it. One that is like it already is left alone: making it again would forget a night that was missed. But
+ * one whose chain is broken, or that a host whose clock was ahead has put far off, is made again.
  * @param arch Debian's name of the image's architecture
  * @throws {UsageError} a pattern that never comes true
  */
@@ -32,12 +34,12 @@ export async function setSchedule(redis: RedisHandle, wanted: ImageSchedule, arc
   const { image, cron, timeZone, strategy, by } = wanted;
   const known = await readSchedule(redis, image);
   const same = known?.cron === cron && known.timeZone === timeZone && known.strategy === strategy && known.by === by;
-  if (same) return known;
+  const before = await redis.client.hget(redis.keys.schedules, image);
+  if (same && before !== null && (await isAlive(redis, before, known))) return known;
   await requireNext(wanted);
   const request = refreshRequest(image, strategy);
   const key = routingKeyOf(request, arch);
-  const before = await redis.client.hget(redis.keys.schedules, image);
-  if (before !== null && before !== key) await removeSchedule(redis, image); // it was made for another architecture
+  if (before !== null && (same || before !== key)) await removeSchedule(redis, image); // broken, or another architecture's
   await redis.client.hset(redis.keys.schedules, image, key); // first: one that is not listed could never be removed
   await knowQueue(redis, key);
   await withQueue(redis, key, async (queue) => {
@@ -76,16 +78,28 @@ export async function removeSchedule(redis: RedisHandle, image: string): Promise
   return removed;
 }
 
+/** Whether it will come: its next token is there (BullMQ makes it when it hands out the last one), and is not too late. */
+async function isAlive(redis: RedisHandle, key: string, { next, ...schedule }: KnownSchedule): Promise<boolean> {
+  const state = await withQueue(redis, key, (queue) => queue.getJobState(`repeat:${id}:${next}`));
+  const due = await nextAfter(await redisTime(redis.client), schedule);
+  return !['unknown', 'completed', 'failed'].includes(state) && due !== undefined && next <= due;
+}
+
 /** Asked apart from BullMQ's making it, whose other errors are Redis's. @throws {UsageError} */
-async function requireNext({ cron, timeZone }: Schedule): Promise<void> {
-  const { getNextMillis } = await import('../redis/bullmq.ts');
+async function requireNext(schedule: Schedule): Promise<void> {
   let next: number | undefined;
   try {
-    next = getNextMillis(Date.now(), { pattern: cron, tz: timeZone });
+    next = await nextAfter(Date.now(), schedule);
   } catch (error) {
-    throw never(cron, messageOf(error));
+    throw never(schedule.cron, messageOf(error));
   }
-  if (next === undefined) throw never(cron, 'no such day');
+  if (next === undefined) throw never(schedule.cron, 'no such day');
+}
+
+/** @param now ms since the epoch, as what it returns */
+async function nextAfter(now: number, { cron, timeZone }: Schedule): Promise<number | undefined> {
+  const { getNextMillis } = await import('../redis/bullmq.ts');
+  return getNextMillis(now, { pattern: cron, tz: timeZone });
 }
 
 function never(cron: string, why: string): UsageError {

@@ -198,6 +198,26 @@ describe('making it', () => {
     expect(await comeBy()).toHaveLength(1);
   });
 
+  test('again mends it: a token that is lost, or that a clock which was ahead has put far off', async () => {
+    vi.useRealTimers();
+    const { next: soon } = await set();
+    const queue = new Queue(keyOf('img'), { connection: server.redis.client, prefix: server.redis.keys.queues });
+    const token = async (): Promise<string> => queue.getJobState(`repeat:schedule:${soon}`);
+    const at = `${server.redis.keys.queues}:${keyOf('img')}`;
+    await server.redis.client.zrem(`${at}:delayed`, `repeat:schedule:${soon}`);
+    await server.redis.client.del(`${at}:repeat:schedule:${soon}`);
+    expect(await token()).toBe('unknown');
+    expect((await set()).next).toBe(soon);
+    expect(await token()).toBe('delayed');
+    await removeSchedule(server.redis, 'img');
+    itIs(new Date(soon + 365 * 86_400_000).toISOString());
+    expect((await set()).next).toBeGreaterThan(soon);
+    vi.useRealTimers();
+    expect((await set()).next).toBe(soon);
+    expect(await queue.getDelayedCount()).toBe(1);
+    await queue.close();
+  });
+
   test('anew in another way replaces it', async () => {
     await set();
     await set({ cron: '30 4 * * sun', timeZone: 'UTC', strategy: 'replace' });
