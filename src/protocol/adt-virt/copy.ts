@@ -3,8 +3,8 @@
  * merge into what is there, the owner is the copying root. No byte passes through this process.
  *
  * What a testbed sends is not trusted. A tree is unpacked in a private new folder, where GNU tar strips leading slashes,
- * refuses `..` and delays symbolic links that point outside; then it is moved in by renames (move-tree.ts). Set-id bits
- * stay behind. Nothing is written through a symbolic link at the end of the client's path; the folders before it are the
+ * refuses `..` and delays symbolic links that point outside; then it is moved in by renames (move-tree.ts). Set-id bits,
+ * devices and FIFOs stay behind. Nothing is written through a symbolic link at the end of the client's path; the folders before it are the
  * client's own business.
  */
 import { constants, readFileSync } from 'node:fs';
@@ -50,7 +50,7 @@ export function copyUp(source: string, target: string, options: CopyOptions): Pr
 async function copyTreeUp(source: string, target: string, options: CopyOptions): Promise<CopyReply> {
   const made = (await mkdir(target, { recursive: true })) !== undefined;
   if ((await lstat(target)).isSymbolicLink()) throw new Error(`${target} is a symbolic link`);
-  await using landing = await landIn(target);
+  await using landing = await landIn(target, options.log);
   // without --preserve-permissions tar drops the set-id bits, and the umask is all that changes the others
   const receive = ['/bin/sh', '-c', 'umask 0; exec "$@"', 'sh', ...unpack(landing.folder), '--no-same-permissions'];
   const reply = await pipeline([...options.auxverb, ...pack(source)], receive, options);

@@ -8,19 +8,21 @@ import { randomBytes } from 'node:crypto';
 import { chmod, lstat, mkdir, readdir, rename, rm, unlink, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { check } from '../../exec/run.ts';
+import { below, removeSpecialFiles } from './special-files.ts';
 
 export interface Landing extends AsyncDisposable {
   /** Empty, and for nobody else to enter. */
   readonly folder: string;
   /**
-   * Merges what is in it into the target: what exists is replaced, a folder only by its own content.
+   * Merges what is in it into the target: what exists is replaced, a folder only by its own content. Only files, folders
+   * and symbolic links are moved; one line tells of what else there was.
    * @param withMode whether the target becomes as the tree's own folder was; one that was there keeps its mode
    */
   moveIn(withMode: boolean): Promise<void>;
 }
 
 /** Inside the target, since a rename never leaves its file system. Dispose removes what was not moved. */
-export async function landIn(target: string): Promise<Landing> {
+export async function landIn(target: string, log: (line: string) => void): Promise<Landing> {
   const closed = path.join(target, `.goldbed-copy-${randomBytes(6).toString('hex')}`);
   const folder = path.join(closed, 'tree');
   await mkdir(closed, { mode: 0o700 });
@@ -29,6 +31,8 @@ export async function landIn(target: string): Promise<Landing> {
     folder,
     async moveIn(withMode) {
       const { mode, atime, mtime } = await lstat(folder);
+      const { count, example } = await removeSpecialFiles(Buffer.from(folder));
+      if (count > 0) log(`goldbed-virt: not copied: ${stayedBehind(count, path.relative(folder, example))}`);
       await moveContent(Buffer.from(folder), Buffer.from(target));
       await rm(closed, { recursive: true });
       if (!withMode) return;
@@ -56,8 +60,10 @@ async function move(from: Buffer, to: Buffer): Promise<void> {
   await chmod(to, incoming.mode & 0o777);
 }
 
-function below(folder: Buffer, name: Buffer): Buffer {
-  return Buffer.concat([folder, Buffer.from('/'), name]);
+/** One line, whatever the testbed has called it. */
+function stayedBehind(count: number, example: string): string {
+  const others = count === 1 ? '' : ` and ${count - 1} more`;
+  return `${JSON.stringify(example.slice(0, 200))}${others}: a device, a FIFO or a socket`;
 }
 
 /** Also folders that their own owner may not write to. */

@@ -127,7 +127,9 @@ test('an abort ends the copy and is told by its reason', async () => {
 });
 
 /** Members of a hostile archive, in order. */
-type Member = { name: string; link: string } | { name: string; content: string; mode?: number };
+type Member =
+  | { name: string; link: string }
+  | { name: string; content?: string; mode?: number; kind?: 'fifo' | 'device' | 'folder' };
 
 /** Python's tarfile writes what GNU tar would refuse to. */
 function archive(name: string, members: readonly Member[]): string {
@@ -136,6 +138,9 @@ with tarfile.open(sys.argv[1], 'w') as tar:
     for member in json.loads(sys.argv[2]):
         info = tarfile.TarInfo(member['name'])
         info.mode = member.get('mode', 0o644)
+        kinds = {'fifo': tarfile.FIFOTYPE, 'device': tarfile.BLKTYPE, 'folder': tarfile.DIRTYPE}
+        info.type = kinds.get(member.get('kind'), tarfile.REGTYPE)
+        info.devmajor, info.devminor = 7, 0
         if 'link' in member:
             info.type, info.linkname = tarfile.SYMTYPE, member['link']
         data = member.get('content', '').encode()
@@ -197,6 +202,31 @@ test('set-id bits of a testbed do not reach the host', async () => {
   const evil = archive('evil.tar', [{ name: './shell', content: '', mode: 0o6755 }]);
   expect(await copyUp('/any/', `${at('up')}/`, options({ auxverb: sends(evil) }))).toBe('ok');
   expect(await modeOf('up/shell')).toBe('755');
+});
+
+test('devices and FIFOs of a testbed do not reach the host, in new folders or in old ones; the rest does', async () => {
+  const inside = (name: string): Member[] => [
+    { name: `./${name}`, kind: 'folder', mode: 0o755 },
+    { name: `./${name}/file`, content: 'x' },
+    { name: `./${name}/fifo`, kind: 'fifo', mode: 0o666 },
+    // whoever is not root cannot make one, and tar fails on it
+    ...(process.getuid?.() === 0 ? [{ name: `./${name}/device`, kind: 'device', mode: 0o666 } as const] : []),
+    { name: `./${name}/closed`, kind: 'folder', mode: 0o555 },
+    { name: `./${name}/closed/fifo\n`, kind: 'fifo' },
+  ];
+  const evil = archive('evil.tar', [...inside('old'), ...inside('new'), { name: './top', kind: 'fifo' }]);
+  await mkdir(at('up/old'), { recursive: true });
+  expect(await copyUp('/any/', `${at('up')}/`, options({ auxverb: sends(evil) }))).toBe('ok');
+  const found = execFileSync('/usr/bin/find', [at('up'), '-mindepth', '1', '-printf', '%y %m %P\n'], {
+    encoding: 'utf8',
+  });
+  expect(found.trim().split('\n').toSorted()).toEqual([
+    ...['d 555 new/closed', 'd 555 old/closed', 'd 755 new', 'd 755 old'],
+    ...['f 644 new/file', 'f 644 old/file'],
+  ]);
+  expect(said).toEqual([
+    expect.stringMatching(/^goldbed-virt: not copied: ".+" and \d more: a device, a FIFO or a socket$/),
+  ]);
 });
 
 test('a copy that fails leaves the folder as it was, and nothing of its own in it', async () => {
