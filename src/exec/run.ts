@@ -15,6 +15,11 @@ export interface RunOptions {
   readonly input?: string | Uint8Array;
   /** Where output goes besides being collected. */
   readonly onOutput?: (chunk: Buffer, stream: 'stdout' | 'stderr') => void;
+  /**
+   * How many bytes of the end of each stream are collected; default: all. For what runs in a testbed, whose package may
+   * replace any program there by one that never stops talking.
+   */
+  readonly keep?: number;
   readonly signal?: AbortSignal;
   /** Milliseconds between SIGTERM and SIGKILL after an abort; default 5000. */
   readonly grace?: number;
@@ -48,18 +53,19 @@ export const cleanEnvironment: Readonly<Record<string, string>> = {
 
 /** Runs a command to its end. @throws the signal's reason when aborted; the spawn error when it cannot start */
 export async function run(argv: readonly string[], options: RunOptions = {}): Promise<Finished> {
-  const { input } = options;
+  const { input, keep = Infinity } = options;
   const child = start(argv, [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'], options);
   const out: Buffer[] = [];
   const err: Buffer[] = [];
-  collect(child.stdout, out, (chunk) => options.onOutput?.(chunk, 'stdout'));
-  collect(child.stderr, err, (chunk) => options.onOutput?.(chunk, 'stderr'));
+  collect(child.stdout, out, keep, (chunk) => options.onOutput?.(chunk, 'stdout'));
+  collect(child.stderr, err, keep, (chunk) => options.onOutput?.(chunk, 'stderr'));
   if (input !== undefined && child.stdin !== null) {
     child.stdin.on('error', () => {}); // the child may end without reading all of it
     child.stdin.end(input);
   }
   const code = await ended(child, options);
-  return { code, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() };
+  const [stdout = '', stderr = ''] = [out, err].map((chunks) => Buffer.concat(chunks).subarray(-keep).toString());
+  return { code, stdout, stderr };
 }
 
 /** As {@link run}, for a command that must succeed. @throws {CommandFailed} */
@@ -83,13 +89,20 @@ export function start(argv: readonly string[], stdio: StdioOptions, options: Run
   });
 }
 
-/** Waits for the child's end; on abort terminates its group, then kills it. */
+/**
+ * Waits for the child's end and that of its output; on abort terminates its group, then kills it. Who has left the group, as
+ * a process in a testbed may, keeps the output open and goes on: nobody waits for that then.
+ */
 export async function ended(child: ChildProcess, options: RunOptions = {}): Promise<number> {
   const { signal, grace = 5000 } = options;
   let killTimer: NodeJS.Timeout | undefined;
   const abort = (): void => {
     killGroup(child, 'SIGTERM');
-    killTimer = setTimeout(() => killGroup(child, 'SIGKILL'), grace);
+    killTimer = setTimeout(() => {
+      killGroup(child, 'SIGKILL');
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+    }, grace);
   };
   signal?.addEventListener('abort', abort, { once: true });
   try {
@@ -115,9 +128,16 @@ export function killGroup(child: ChildProcess, signal: NodeJS.Signals): void {
   }
 }
 
-function collect(stream: Readable | null, into: Buffer[], each: (chunk: Buffer) => void): void {
+/** Drops whole chunks from the beginning, as soon as there is enough without them. */
+function collect(stream: Readable | null, into: Buffer[], keep: number, each: (chunk: Buffer) => void): void {
+  let kept = 0;
   stream?.on('data', (chunk: Buffer) => {
     into.push(chunk);
+    kept += chunk.length;
+    for (let first = into[0]; first !== undefined && kept - first.length >= keep; first = into[0]) {
+      kept -= first.length;
+      into.shift();
+    }
     each(chunk);
   });
 }

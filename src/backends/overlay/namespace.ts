@@ -82,6 +82,7 @@ export async function startNamespaces(
   try {
     child.stdin?.write(settingsOf(mounts, numbers));
     const pid = await readReady(child);
+    stopListening(child);
     const handles = openNamespaces(pid);
     return {
       paths: handles.map((fd) => `/proc/${process.pid}/fd/${fd}`),
@@ -154,6 +155,14 @@ function readReady(child: ChildProcess): Promise<number> {
       fail(complaint.trim() || `unshare ended with ${code}`);
     });
   });
+}
+
+/**
+ * To what its first process says unasked: root in the testbed can get at its streams from now on (pidfd_getfd(2)), and would
+ * fill our memory. They are read all the same.
+ */
+function stopListening({ stdout, stderr }: ChildProcess): void {
+  for (const stream of [stdout, stderr]) stream?.removeAllListeners('data').resume();
 }
 
 /** One request at a time: the server's commands are serial. */
