@@ -44,7 +44,10 @@ export interface Testbed extends AsyncDisposable {
    * @param who reboots it: we, or something in the testbed, which may have done so already
    */
   reboot?(who: 'server' | 'testbed', signal: AbortSignal): Promise<void>;
-  /** The client closes it, in order: called before dispose, and only then. A refusal is told, and closes all the same. */
+  /**
+   * The client closes it, in order: called before dispose, and only then; who has it throws its changes away without that. A
+   * refusal is told, and closes all the same.
+   */
   release?(signal: AbortSignal): Promise<void>;
 }
 

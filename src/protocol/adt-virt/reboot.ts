@@ -1,7 +1,7 @@
 /** A reboot that the scratch directory outlives: it is in /tmp, which a system may empty when it starts. */
-import { check } from '../../exec/run.ts';
 import { messageOf, TestbedError } from '../errors.ts';
 import type { Testbed } from '../testbed.ts';
+import { checkInsideWithin } from './inside.ts';
 
 /** Not lost by a reboot, and not looked at by packages; where the stock servers have theirs. */
 const saved = '/var/cache/goldbed-scratch.tar';
@@ -15,6 +15,9 @@ const save = `
   /bin/sync
   /bin/rm -f /run/autopkgtest-reboot-prepare-mark`;
 const restore = '/bin/tar --warning=none --extract --absolute-names --xattrs --file="$1"; /bin/rm -f "$1"';
+
+/** Milliseconds for either, as for the machine itself: an emulated one on a busy host takes minutes. */
+const patience = 600_000;
 
 /** @param who see {@link Testbed.reboot} @throws {TestbedError} */
 export async function rebootWithScratch(
@@ -30,7 +33,7 @@ export async function rebootWithScratch(
 
 async function inside(testbed: Testbed, script: string, args: readonly string[], signal: AbortSignal): Promise<void> {
   try {
-    await check([...testbed.auxverb, '/bin/sh', '-ec', script, 'sh', ...args], { signal });
+    await checkInsideWithin(patience, testbed, ['/bin/sh', '-ec', script, 'sh', ...args], signal);
   } catch (error) {
     signal.throwIfAborted();
     throw new TestbedError('reboot', 'testbed', messageOf(error), { cause: error });

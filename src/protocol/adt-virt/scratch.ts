@@ -1,9 +1,9 @@
 /** The scratch directory: made in the testbed by one command, at a path that stays the same for the server's life. */
 import { randomBytes } from 'node:crypto';
-import { check } from '../../exec/run.ts';
 import { messageOf, TestbedError } from '../errors.ts';
 import type { Testbed, Trait } from '../testbed.ts';
 import { unlessAborted } from '../../exec/patience.ts';
+import { checkInside, checkInsideWithin } from './inside.ts';
 
 /**
  * @param wanted the path that an earlier open or revert had; the client relies on it
@@ -16,8 +16,7 @@ export async function makeScratch(testbed: Testbed, wanted: string | undefined, 
     // one process at the most: `open` is timed by people. mkdir fails on whatever is there already, a planted link too
     const mkdir = ['/bin/mkdir', '-m', mode.toString(8), '--', scratch];
     const chown = ['/bin/sh', '-c', '"$@" && exec /bin/chown "$0" "$5"', owner ?? '', ...mkdir];
-    if (testbed.makeDirectory === undefined)
-      await check([...testbed.auxverb, ...(owner === undefined ? mkdir : chown)], { signal });
+    if (testbed.makeDirectory === undefined) await checkInside(testbed, owner === undefined ? mkdir : chown, signal);
     // a signal may have killed the process that would answer
     else await unlessAborted(testbed.makeDirectory(scratch, mode, owner), signal);
     return scratch;
@@ -39,5 +38,17 @@ function accessFor(traits: readonly Trait[]): { mode: number; owner: string | un
 }
 
 export async function removeScratch(testbed: Testbed, scratch: string, signal: AbortSignal): Promise<void> {
-  await check([...testbed.auxverb, '/bin/rm', '-rf', '--', scratch], { signal });
+  await checkInside(testbed, removal(scratch), signal);
+}
+
+/** Milliseconds. */
+const atTheEnd = 60_000;
+
+/** Never with the job's signal, which may have fired; and a testbed that hangs must not hold up its own end. */
+export async function removeScratchAtTheEnd(testbed: Testbed, scratch: string): Promise<void> {
+  await checkInsideWithin(atTheEnd, testbed, removal(scratch), new AbortController().signal);
+}
+
+function removal(scratch: string): string[] {
+  return ['/bin/rm', '-rf', '--', scratch];
 }

@@ -2,7 +2,7 @@
 import { messageOf } from '../errors.ts';
 import { GoldenRefusal, type GoldenTestbed, type Testbed, type TestbedSource } from '../testbed.ts';
 import { ProtocolError } from './protocol-error.ts';
-import { makeScratch, removeScratch } from './scratch.ts';
+import { makeScratch, removeScratch, removeScratchAtTheEnd } from './scratch.ts';
 
 export interface ServerOptions {
   /** Seconds for one copy; 0 for no limit. */
@@ -70,9 +70,8 @@ export class ServedTestbed {
     const { testbed, scratch } = this.opened('close');
     this.state = { name: 'closed' };
     try {
-      // what outlives the session is left as it was. Never with the job's signal: it may have fired
-      if (!this.source.revert || !isDisposable(testbed))
-        await removeScratch(testbed, scratch, new AbortController().signal);
+      // what outlives the session is left as it was
+      if (!this.#isThrownAway(testbed, released)) await removeScratchAtTheEnd(testbed, scratch);
       if (released) await testbed.release?.(this.options.signal);
     } finally {
       await testbed[Symbol.asyncDispose]();
@@ -125,6 +124,12 @@ export class ServedTestbed {
       signal.throwIfAborted();
       throw new GoldenRefusal('commit-failed', `cannot remove ${scratch}: ${messageOf(error)}`, { cause: error });
     }
+  }
+
+  /** Whether nothing of what is in it is seen after its end. */
+  #isThrownAway(testbed: Testbed, released: boolean): boolean {
+    if (testbed.release !== undefined) return !released;
+    return this.source.revert && isDisposable(testbed);
   }
 
   /** The outcome of the commit is the one to tell: what was published stands. */

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { startInProcess } from '../../../src/protocol/adt-virt/pair.ts';
 import type { Testbed, TestbedSource } from '../../../src/protocol/testbed.ts';
 import { Asking } from './fixtures/asking.ts';
@@ -18,7 +18,10 @@ beforeEach(async () => {
   for (const folder of ['tmp', 'run', 'var/cache']) mkdirSync(path.join(root, folder), { recursive: true });
   [said, seen] = [[], []];
 });
-afterEach(() => rm(root, { recursive: true }));
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await rm(root, { recursive: true });
+});
 
 const mark = (): string => path.join(root, 'run/autopkgtest-reboot-prepare-mark');
 /** Commands see the folder as their root, as far as it is /tmp, /run or /var/cache. */
@@ -79,4 +82,19 @@ test('one that does not come up again: no reply, closed, 16', async () => {
   expect(await wire.ask('reboot')).toBe('(end)');
   expect([await wire.exit(), closed]).toEqual([16, 1]);
   expect(said).toEqual(['goldbed-virt: unexpected error: no boot device']);
+});
+
+test('a system that hangs while its scratch directory is saved does not hold up the server', async () => {
+  const hung = path.join(root, 'hung');
+  const auxverb = ['/bin/sh', '-c', 'test ! -e "$0" || exec sleep 1000; exec "$@"', hung] as const;
+  let closed = 0;
+  const wire = machine({ auxverb, [Symbol.asyncDispose]: async () => void closed++ });
+  const scratch = (await wire.ask('open')).slice(3);
+  writeFileSync(hung, '');
+  const limits = vi.spyOn(AbortSignal, 'timeout').mockReturnValue(AbortSignal.timeout(100));
+  expect(await wire.ask('reboot')).toBe('(end)');
+  expect([await wire.exit(), closed, seen]).toEqual([16, 1, []]);
+  expect(limits).toHaveBeenCalledWith(600_000);
+  expect(said).toEqual(['goldbed-virt: unexpected error: /bin/sh has not ended within 600 s']);
+  rmSync(scratch, { recursive: true });
 });

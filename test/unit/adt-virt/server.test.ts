@@ -2,12 +2,12 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
 import path from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
 import { setImmediate as immediate } from 'node:timers/promises';
-import { expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { nullSource } from '../../../src/backends/null.ts';
 import { killGroup, start } from '../../../src/exec/run.ts';
 import { startInProcess } from '../../../src/protocol/adt-virt/pair.ts';
@@ -17,6 +17,10 @@ import { Asking } from './fixtures/asking.ts';
 
 const host = nullSource(process.getuid?.() ?? 0);
 const never = new AbortController().signal;
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
 
 /** The host, with some of its parts replaced, and how many of its testbeds are open. */
 function hostWith(
@@ -65,6 +69,36 @@ test('a testbed that cannot be closed: no reply, 12, and it is not tried again',
   expect(await wire.ask('close')).toBe('(end)');
   expect([await wire.exit(), tries]).toEqual([12, 1]);
   expect(said).toEqual(['goldbed-virt: failure: close: target is busy']);
+});
+
+/** A session whose changes stay, on the host; every command hangs once the file is there. */
+async function hanging(more: Partial<Testbed> = {}): Promise<{ wire: Asking; open: () => number; said: string[] }> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'goldbed-server-'));
+  const hung = path.join(folder, 'hung');
+  const auxverb = ['/bin/sh', '-c', 'test ! -e "$0" || exec sleep 1000; exec "$@"', hung] as const;
+  const said: string[] = [];
+  const { source, open } = hostWith({ auxverb, ...more });
+  const wire = served(source, said);
+  const scratch = (await wire.ask('open')).slice(3);
+  await writeFile(hung, '');
+  void wire.channel.exited.then(() => [folder, scratch].map((left) => rm(left, { recursive: true })));
+  return { wire, open, said };
+}
+
+test('a testbed that hangs at the end is closed all the same', async () => {
+  const { wire, open, said } = await hanging();
+  const limits = vi.spyOn(AbortSignal, 'timeout').mockReturnValue(AbortSignal.timeout(100));
+  expect(await wire.ask('close')).toBe('(end)');
+  expect([await wire.exit(), open()]).toEqual([12, 0]);
+  expect(limits).toHaveBeenCalledWith(60_000);
+  expect(said).toEqual(['goldbed-virt: failure: close: /bin/rm has not ended within 60 s']);
+});
+
+test('nothing is asked of a testbed that nobody has closed in order, where its changes are thrown away then', async () => {
+  let released = 0;
+  const { wire, open, said } = await hanging({ release: async () => void released++ });
+  expect(await wire.quit()).toBe(0);
+  expect([open(), released, said]).toEqual([0, 0, []]);
 });
 
 test('a testbed in which no scratch directory can be made is closed again', async () => {
