@@ -54,8 +54,12 @@ export interface Backend {
   prepare?(): AsyncDisposable;
   /** @throws {TestbedError} */
   open(content: Content, options: OpenOptions, signal: AbortSignal): Promise<BackendTestbed>;
-  /** Removes what sessions of dead processes left on this host. @returns the session ids that were removed */
-  reap(): Promise<readonly string[]>;
+  /**
+   * Removes what sessions of dead processes left on this host. What cannot be removed just now is left for the next time.
+   * @param tell gets one line about each of these
+   * @returns the session ids that were removed
+   */
+  reap(tell?: (line: string) => void): Promise<readonly string[]>;
 }
 
 /** What backends take from the host's configuration. */

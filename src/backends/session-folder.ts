@@ -8,6 +8,7 @@ import path from 'node:path';
 import type { State } from '../config/state.ts';
 import { isAlive, ownIdentity, processIdentitySchema, type ProcessIdentity } from '../exec/process-identity.ts';
 import { discard } from '../exec/trash.ts';
+import { messageOf } from '../protocol/errors.ts';
 import type { BackendName } from '../protocol/job-request.ts';
 
 /** The parts of the state folder that testbeds need. */
@@ -43,13 +44,16 @@ export function createSessionFolder(
 
 /**
  * A backend's folders whose owner is dead, renamed away by whoever comes first.
- * @param undo what else such a session may have left on the host, by its id; before its folder goes
- * @returns their session ids
+ * @param undo what else such a session may have left on the host, by its id; before its folder goes. Where it throws, the
+ *   folder stays, for the next to try again, and the others are reaped all the same
+ * @param tell gets one line for each that stays: one bad session must not keep a worker from starting
+ * @returns the session ids of those that are gone
  */
 export async function reapSessionFolders(
   { sessions, trash }: SessionState,
   backend: BackendName,
   undo: (sessionId: string) => Promise<void> = async () => {},
+  tell: (line: string) => void = () => {},
 ): Promise<string[]> {
   const names = await readdir(sessions).catch(() => []);
   const reaped: string[] = [];
@@ -57,7 +61,12 @@ export async function reapSessionFolders(
     const [, sessionId] = new RegExp(`^(?:\\.reaped-|\\.making-)?${backend}-([0-9A-Za-z]+)`).exec(name) ?? [];
     const folder = path.join(sessions, name);
     if (sessionId === undefined || (await ownerLives(folder))) continue;
-    await undo(sessionId);
+    try {
+      await undo(sessionId);
+    } catch (error) {
+      tell(`cannot remove what session ${sessionId} left: ${messageOf(error)}`);
+      continue;
+    }
     const claimed = path.join(sessions, `.reaped-${backend}-${sessionId}-${process.pid}`);
     const mine = await rename(folder, claimed).then(
       () => true,

@@ -1,11 +1,12 @@
 /** The schroot backend: goldbed's layers under Debian's own schroot. */
+import { once } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { nativeBackends } from '../../src/backends/index.ts';
 import { stateAt } from '../../src/config/state.ts';
-import { run } from '../../src/exec/run.ts';
+import { killGroup, run, start } from '../../src/exec/run.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { goldbedWithImage, smallImage, layersOf, wholeLayer, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
@@ -60,6 +61,31 @@ describeWith('schroot', await backendOf('/nonexistent')?.unavailable(), 'schroot
     expect(await next.ask('capabilities')).toMatch(/^ok/);
     expect(await next.quit()).toBe(0);
     expect(await leftovers()).toEqual(nothing);
+  });
+
+  test('a session that is busy when it is reaped is told, and left for the next who tries', async () => {
+    const wire = new Wire(server());
+    await wire.ask('open');
+    const [name = ''] = readdirSync('/var/lib/schroot/session').filter((one) => one.startsWith('goldbed-'));
+    const { stdout: root } = await run(['/usr/bin/schroot', '--location', `--chroot=session:${name}`]);
+    // of the host's, so schroot does not end it; its folder keeps the mount busy
+    const holder = start(['/bin/sh', '-c', 'echo there; exec sleep 1000'], ['ignore', 'pipe', 'ignore'], {
+      cwd: root.trim(),
+    });
+    await once(holder.stdout ?? holder, 'data');
+    const ended = once(wire.child, 'exit');
+    wire.child.kill('SIGKILL');
+    await ended;
+    const lines: string[] = [];
+    const reap = async (): Promise<unknown> => backendOf(goldbed.state)?.reap((line) => void lines.push(line));
+    expect(await reap()).toEqual([]);
+    expect(lines).toEqual([expect.stringMatching(/^cannot remove what session \w+ left: .*schroot.*--end-session/)]);
+    expect(await leftovers()).toMatchObject({ sessions: [name], folders: [name.replace('goldbed', 'schroot')] });
+    const gone = once(holder, 'exit');
+    killGroup(holder, 'SIGKILL');
+    await gone;
+    expect(await reap()).toEqual([name.replace('goldbed-', '')]);
+    expect([lines.length, await leftovers()]).toEqual([1, nothing]);
   });
 
   test('what schroot writes into a session does not become part of an image', async () => {

@@ -22,9 +22,7 @@ export function schrootBackend(state: SessionState): Backend {
     reboot: false,
     unavailable: async () => schrootUnavailable(),
     open: (content, options) => openTestbed(state, content, options),
-    async reap() {
-      return reapSessionFolders(state, 'schroot', (sessionId) => endByName(schrootName(sessionId)));
-    },
+    reap: (tell) => reapSessionFolders(state, 'schroot', (sessionId) => endByName(schrootName(sessionId)), tell),
   };
 }
 

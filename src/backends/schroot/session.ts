@@ -1,5 +1,5 @@
 /** One schroot session: its definition, its beginning and its end. The programs are Debian's own schroot. */
-import { rmSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout } from 'node:timers/promises';
@@ -28,6 +28,8 @@ export interface SchrootSession {
 
 const schroot = '/usr/bin/schroot';
 const definitions = '/etc/schroot/chroot.d';
+/** One file for each that is open: where schroot looks for them. */
+const sessions = '/var/lib/schroot/session';
 const environment = { ...cleanEnvironment, LC_ALL: 'C' };
 
 /** schroot takes letters, digits, `-` and `_`. */
@@ -60,23 +62,29 @@ export async function begin(chroot: string, sessionName: string): Promise<Schroo
 /** Milliseconds before it is tried again: a command that began in that moment keeps the mounts busy, and is killed then. */
 const pauses = [50, 100, 200, 400, 800, 1600];
 
+/** Also fine where somebody else has ended it. @throws {TestbedError} */
 async function end(sessionName: string): Promise<void> {
-  for (const pause of pauses) {
+  for (const pause of [...pauses, undefined]) {
     try {
       await call('close', ['--end-session', `--chroot=session:${sessionName}`]);
       return;
-    } catch {
+    } catch (error) {
+      if (!isOpen(sessionName)) return;
+      if (pause === undefined) throw error;
       await setTimeout(pause);
     }
   }
-  await call('close', ['--end-session', `--chroot=session:${sessionName}`]);
 }
 
-/** Ends the session if there is one of that name. */
+function isOpen(sessionName: string): boolean {
+  return existsSync(path.join(sessions, sessionName));
+}
+
+/** Ends the session if there is one of that name. @throws {TestbedError} while there still is */
 export async function endByName(sessionName: string): Promise<void> {
   await untilBegun(sessionName);
   rmSync(path.join(definitions, sessionName), { force: true });
-  await run([schroot, '--end-session', `--chroot=session:${sessionName}`], { env: environment });
+  if (isOpen(sessionName)) await end(sessionName);
 }
 
 /** Milliseconds: how long schroot may take to begin a session on a busy host, and between two looks. */

@@ -6,6 +6,7 @@ import { isExecutable } from '../../exec/executable.ts';
 import { packageFile } from '../../exec/package-file.ts';
 import { check } from '../../exec/run.ts';
 import { syscallNumbers } from '../../exec/syscalls.ts';
+import { messageOf, TestbedError } from '../../protocol/errors.ts';
 import type { Argv, Trait } from '../../protocol/testbed.ts';
 import type { BackendTestbed } from '../backend.ts';
 import { emptyFolder } from '../layers/changes-folder.ts';
@@ -31,10 +32,19 @@ export async function openOn(plan: SchrootPlan): Promise<BackendTestbed> {
   try {
     return testbed(plan, await plan.start());
   } catch (error) {
-    await endByName(schrootName(plan.sessionId));
-    await plan.folder.remove();
+    await undo(plan, error);
     throw error;
   }
+}
+
+/** If the session cannot be ended its folder stays, and whoever reaps tries again. @throws {TestbedError} that tells of both */
+async function undo({ sessionId, folder }: SchrootPlan, why: unknown): Promise<void> {
+  try {
+    await endByName(schrootName(sessionId));
+  } catch (error) {
+    throw new TestbedError('open', 'schroot', `${messageOf(why)}; ${messageOf(error)}`, { cause: why });
+  }
+  await folder.remove();
 }
 
 function testbed({ folder, kept, traits, start }: SchrootPlan, first: SchrootSession): BackendTestbed {
@@ -47,9 +57,8 @@ function testbed({ folder, kept, traits, start }: SchrootPlan, first: SchrootSes
   };
   const end = async (): Promise<void> => {
     rmSync(link, { force: true });
-    const ending = current;
-    current = undefined;
-    await ending?.end();
+    await current?.end();
+    current = undefined; // only now: a second dispose must not take one for ended that is not
   };
   began(first);
   const numbers = syscallNumbers();
