@@ -52,7 +52,8 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return identity.sign === undefined || mayLive(identity.sign);
 }
 
-function startTime(pid: number): string | undefined {
+/** In clock ticks since boot; undefined for one that has ended. */
+export function startTime(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     // the command name, in parentheses, may hold anything: count fields from its last parenthesis

@@ -97,6 +97,23 @@ describeWith('overlay', unavailable, 'overlay backend', () => {
     expect(await readdir(state.trash)).toEqual([]);
   });
 
+  test('a late command does not enter the testbed that was opened meanwhile', async () => {
+    const first = await open();
+    const { auxverb } = first;
+    await first[Symbol.asyncDispose]();
+    await using second = await open();
+    expect((await sh(second, 'true')).code).toBe(0);
+    const late = await run([...auxverb, 'touch', '/root/stranger']);
+    expect(late.stderr).toMatch(/^overlay-enter: the testbed is gone: process \d+: No such file or directory\n$/);
+    expect([late.code, (await sh(second, 'test -e /root/stranger')).code]).toEqual([254, 1]);
+    // as if its process id had been given out again
+    const reused = second.auxverb.map((word) => word.replace(/^(process:\d+:)\d+$/, '$11'));
+    expect(await run([...reused, 'true'])).toMatchObject({
+      code: 254,
+      stderr: expect.stringMatching(/is another one/),
+    });
+  });
+
   test('captured changes become a layer on which a new testbed opens', async () => {
     const keepChangesIn = path.join(state.root, `candidate-${newId()}`, 'layer');
     await mkdir(keepChangesIn, { recursive: true });

@@ -119,5 +119,5 @@ function testbed(
 function enterArgv(namespaces: Namespaces, numbers: SyscallNumbers): Argv {
   const userns = isRoot() ? '0' : '1';
   const enter = packageFile('libexec/overlay-enter');
-  return ['/usr/bin/perl', '-f', enter, String(numbers.setns), userns, ...namespaces.paths, '--'];
+  return ['/usr/bin/perl', '-f', enter, String(numbers.setns), userns, ...namespaces.words, '--'];
 }

@@ -1,8 +1,8 @@
 /** Starts and stops the namespaces of a testbed: util-linux `unshare` around libexec/overlay-init. */
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
 import { isRoot, userNamespace } from '../../exec/as-root.ts';
 import { packageFile } from '../../exec/package-file.ts';
+import { startTime } from '../../exec/process-identity.ts';
 import { cleanEnvironment, start } from '../../exec/run.ts';
 import { TestbedError } from '../../protocol/errors.ts';
 import { escapeLayer } from '../layers/merged.ts';
@@ -22,8 +22,8 @@ export interface Mounts {
 }
 
 export interface Namespaces {
-  /** `/proc/<us>/fd/N` of each namespace, a user namespace first. Gone once stopped or once we are dead. */
-  readonly paths: readonly string[];
+  /** For libexec/overlay-enter: the testbed's first process, and its namespaces by kind, a user namespace first. */
+  readonly words: readonly string[];
   /** Settles when the testbed's first process has ended, for whatever reason. */
   readonly ended: Promise<void>;
   /** By the testbed's first process. @param owner default: root @throws {TestbedError} */
@@ -83,14 +83,12 @@ export async function startNamespaces(
     child.stdin?.write(settingsOf(mounts, numbers));
     const pid = await readReady(child);
     stopListening(child);
-    const handles = openNamespaces(pid);
     return {
-      paths: handles.map((fd) => `/proc/${process.pid}/fd/${fd}`),
+      words: [processWord(pid), ...kinds()],
       ended,
       makeDirectory: (path, mode, owner) =>
         askForDirectory(child, ended, `mkdir ${mode.toString(8)} ${path}${owner === undefined ? '' : ' own'}\n`),
       stop: once(async () => {
-        for (const fd of handles) closeSync(fd);
         child.stdin?.end();
         const timer = setTimeout(kill, limits.stop);
         await ended;
@@ -179,9 +177,18 @@ function askForDirectory(child: ChildProcess, ended: Promise<void>, request: str
   });
 }
 
-function openNamespaces(pid: number): number[] {
-  const kinds = [...(isRoot() ? [] : ['user']), 'pid', 'uts', 'ipc', 'mnt'];
-  return kinds.map((kind) => openSync(`/proc/${pid}/ns/${kind}`, 'r'));
+/**
+ * By its start time: neither its number, nor those of its namespaces, nor those of descriptors that lead to them are its own
+ * for longer than it lives. The next testbed gets the same.
+ */
+function processWord(pid: number): string {
+  const started = startTime(pid);
+  if (started === undefined) throw new TestbedError('open', 'overlay', 'the testbed ended');
+  return `process:${pid}:${started}`;
+}
+
+function kinds(): string[] {
+  return [...(isRoot() ? [] : ['user']), 'pid', 'uts', 'ipc', 'mnt'];
 }
 
 function once(action: () => Promise<void>): () => Promise<void> {
