@@ -12,10 +12,14 @@ const words = [
   'Resource temporarily unavailable',
 ];
 
+/** GNU tar's: a disk that became full in the middle of a write says nothing more. */
+const halfWritten = /: Wrote only \d+ of \d+ bytes$/m;
+
 /** Failed system calls (ENOSPC, EIO, EMFILE, ...), programs that failed for such a reason, and refusals of Redis. */
 export function isHostFailure(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  if (error instanceof CommandFailed) return words.some((word) => error.stderr.includes(word));
+  if (error instanceof CommandFailed)
+    return words.some((word) => error.stderr.includes(word)) || halfWritten.test(error.stderr);
   if (error.name === 'ReplyError') return true;
   return 'errno' in error && typeof error.errno === 'number' && 'syscall' in error;
 }

@@ -1,11 +1,13 @@
 /** Images of virtual machines become images of ours. */
 import { existsSync } from 'node:fs';
-import { mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { isExecutable } from '../../src/exec/executable.ts';
+import { unpackDiskImage } from '../../src/backends/qemu/disk-image.ts';
 import { check } from '../../src/exec/run.ts';
+import { isHostFailure } from '../../src/protocol/host-failure.ts';
 import { hostSuite } from './fixtures/base-image.ts';
 import { baseRoot, Goldbed } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
@@ -82,5 +84,18 @@ describeWith('qemu', unavailable, 'disk images', () => {
     expect(await told('text.qcow2')).toMatch(/^goldbed: text\.qcow2: .*not in qcow2 format\n$/i);
     expect(await told('missing.qcow2')).toMatch(/^goldbed: missing\.qcow2: no such file or directory\n$/);
     expect(existsSync(at('state/images/refused'))).toBe(false);
+  });
+
+  test.each(['disk.qcow2', 'disk.img'])('%s, and no room for what is in it: the host’s failure', async (file) => {
+    await mkdir(at('tiny'), { recursive: true });
+    await check(['/bin/mount', '-t', 'tmpfs', '-o', 'size=1m', 'goldbed-test', at('tiny')]);
+    try {
+      const failure = await unpackDiskImage(at(file), at('tiny'), new AbortController().signal).catch(
+        (error: unknown) => error,
+      );
+      expect(isHostFailure(failure), String(failure)).toBe(true);
+    } finally {
+      await check(['/bin/umount', at('tiny')]);
+    }
   });
 });

@@ -6,6 +6,7 @@ import { isRoot } from '../../exec/as-root.ts';
 import { isExecutable } from '../../exec/executable.ts';
 import { check, CommandFailed, run } from '../../exec/run.ts';
 import { UsageError } from '../../protocol/errors.ts';
+import { isHostFailure } from '../../protocol/host-failure.ts';
 
 const qemuImg = '/usr/bin/qemu-img';
 
@@ -23,11 +24,16 @@ export async function unpackDiskImage(file: string, folder: string, signal: Abor
   const [mountPoint, tar] = ['root', 'root.tar'].map((name) => path.join(folder, name)) as [string, string];
   await mkdir(mountPoint);
   const script = ['/bin/sh', '-c', packRoot, 'sh', raw, mountPoint, tar, ...(await partitionsOf(raw, signal))];
-  const { code, stderr } = await run(['/usr/bin/unshare', '--mount', '--', ...script], { signal });
-  if (code === 0) return tar;
-  const why = stderr.trim().split('\n').at(-1) ?? '';
+  const argv = ['/usr/bin/unshare', '--mount', '--', ...script];
+  const finished = await run(argv, { signal });
+  if (finished.code === 0) return tar;
+  if (finished.code !== noRoot) throw new CommandFailed(argv, finished); // a full disk, for one: not the image's fault
+  const why = finished.stderr.trim().split('\n').at(-1) ?? '';
   throw new UsageError(file, `${file}: no file system in it is the root of a Debian system${why && ` (${why})`}`);
 }
+
+/** Status of {@link packRoot}, of its own: neither tar's, nor that of a shell or an unshare(1) that fails. */
+const noRoot = 3;
 
 /** The first file system with a dpkg database. `noload`: one that was not unmounted, which must not be written. */
 const packRoot = `
@@ -41,7 +47,7 @@ const packRoot = `
     fi
     umount "$root"
   done
-  exit 1`;
+  exit ${noRoot}`;
 
 /** Into a sparse file. What names other files is refused: it would bring in any file of the host's. */
 async function convert(file: string, folder: string, signal: AbortSignal): Promise<string> {
@@ -81,7 +87,7 @@ async function succeed(file: string, argv: readonly string[], signal: AbortSigna
   try {
     return (await check(argv, { signal })).stdout;
   } catch (error) {
-    if (!(error instanceof CommandFailed)) throw error;
+    if (!(error instanceof CommandFailed) || isHostFailure(error)) throw error;
     throw new UsageError(file, `${file}: ${error.stderr.trim().split('\n')[0] ?? 'cannot be read'}`, { cause: error });
   }
 }
