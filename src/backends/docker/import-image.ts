@@ -2,7 +2,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type Docker from 'dockerode';
-import { ended, start } from '../../exec/run.ts';
+import { within } from '../../exec/patience.ts';
+import { ended, killGroup, start } from '../../exec/run.ts';
 import { TestbedError } from '../../protocol/errors.ts';
 import type { Content } from '../backend.ts';
 import { inMergedTree } from '../layers/merged.ts';
@@ -27,29 +28,62 @@ export async function importImage(
 ): Promise<void> {
   const mountPoint = await mkdtemp(path.join(folder, mountPrefix));
   try {
-    const pack = [
-      'exec /bin/tar "$@"',
-      ['--create', '--numeric-owner', '--xattrs', '--format=pax', ...leaveOut, '.'],
-    ] as const;
-    const tar = start(inMergedTree(content, mountPoint, ...pack), ['ignore', 'pipe', 'pipe'], { signal });
-    let said = '';
-    tar.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()));
-    if (tar.stdout === null) throw new TypeError('no pipe');
-    // with the tag in the name, not beside it: that is all that podman heeds
-    const query = { fromSrc: '-', repo: referenceOf(tag), changes: settings };
-    const sending = docker.importImage(tar.stdout, query).then((answer) => readAnswer(docker, answer));
-    const [code] = await Promise.all([ended(tar, { signal }), sending]);
-    if (code !== 0) {
-      await removeImage(docker, tag); // the daemon cannot tell half a tree from a whole one
-      throw new TestbedError(
-        'open',
-        'docker',
-        `packing the image: ${said.trim().split('\n').at(-1) ?? `exit ${code}`}`,
-      );
-    }
+    await send(docker, content, mountPoint, tag, signal);
   } finally {
     await rm(mountPoint, { recursive: true, force: true });
   }
+}
+
+async function send(
+  docker: Docker,
+  content: Content,
+  mountPoint: string,
+  tag: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const pack = [
+    'exec /bin/tar "$@"',
+    ['--create', '--numeric-owner', '--xattrs', '--format=pax', ...leaveOut, '.'],
+  ] as const;
+  const tar = start(inMergedTree(content, mountPoint, ...pack), ['ignore', 'pipe', 'pipe'], { signal });
+  let said = '';
+  tar.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  if (tar.stdout === null) throw new TypeError('no pipe');
+  const packing = ended(tar, { signal });
+  // with the tag in the name, not beside it: that is all that podman heeds
+  const query = { fromSrc: '-', repo: referenceOf(tag), changes: settings };
+  // an abort cuts the request off: were it ended by the end of tar, the daemon would take half a tree for a whole one
+  const cut = new AbortController();
+  const abortSignal = AbortSignal.any([signal, cut.signal]);
+  const sending = docker
+    .importImage(tar.stdout, { ...query, abortSignal })
+    .then((answer) => readAnswer(docker, answer));
+  try {
+    const [code] = await Promise.all([packing, sending]);
+    if (code !== 0) throw notPacked(said, code);
+  } catch (error) {
+    cut.abort();
+    killGroup(tar, 'SIGKILL'); // it may wait for a daemon that has refused the rest
+    tar.stdout.destroy();
+    await Promise.allSettled([packing, sending]);
+    await leaveNone(docker, tag);
+    signal.throwIfAborted();
+    throw error;
+  }
+}
+
+function notPacked(said: string, code: number): TestbedError {
+  const [last] = said.trim().split('\n').slice(-1);
+  return new TestbedError('open', 'docker', `packing the image: ${last === '' ? `exit ${code}` : last}`);
+}
+
+/** Milliseconds for a daemon that has just failed us: what went wrong is told first. */
+const removeLimit = 10_000;
+
+/** The daemon cannot tell half a tree from a whole one, and may have had the end of either when we gave up. */
+async function leaveNone(docker: Docker, tag: string): Promise<void> {
+  const late = (): Error => new TestbedError('open', 'docker', 'no answer');
+  await within(removeImage(docker, tag), removeLimit, late).catch(() => {});
 }
 
 /** The daemon tells of failures in the stream of its answer. */
