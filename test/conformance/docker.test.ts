@@ -1,6 +1,6 @@
 /** The docker backend on a daemon of the test's own. */
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import Docker from 'dockerode';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -80,6 +80,33 @@ describeWith('docker', dockerUnavailable(), 'docker', () => {
     const many = await Promise.all([...Array(20).keys()].map((n) => run([...auxverb, '/bin/sh', '-c', `echo ${n}`])));
     expect(many.map(({ stdout }) => Number(stdout))).toEqual([...Array(20).keys()]);
     expect(await wire.quit()).toBe(0);
+  });
+
+  test('a file that is copied down cannot be written to from inside, and only we reach the agent', async () => {
+    const { wire, auxverb } = await opened();
+    const folder = await mkdtemp(path.join(testCache(), 'open-'));
+    const file = path.join(folder, 'script');
+    await writeFile(file, 'unharmed');
+    const spoil = 'echo changed >/proc/self/fd/0; readlink /proc/self/fd/0';
+    const redirected = ['/bin/sh', '-c', 'exec "$@" <"$0"', file, ...auxverb, '/bin/sh', '-c', spoil];
+    expect(await run(redirected)).toMatchObject({ code: 0, stdout: expect.stringMatching(/^pipe:/) as string });
+    expect(await readFile(file, 'utf8')).toBe('unharmed');
+    const look = 'stat --format="%a %u" /dev/goldbed /dev/goldbed/run.sock; stat --format=%t:%T /dev/null';
+    const outside = [
+      '/bin/sh',
+      '-c',
+      '"$@" >/dev/null </dev/null',
+      'sh',
+      ...auxverb,
+      'chmod',
+      '600',
+      '/proc/self/fd/0',
+    ];
+    expect(await run(outside)).toMatchObject({ code: 0 });
+    expect((await stat('/dev/null')).mode & 0o777).toBe(0o666); // not the host's own
+    expect((await run([...auxverb, '/bin/sh', '-c', look])).stdout).toBe('755 0\n600 0\n1:3\n');
+    expect(await wire.quit()).toBe(0);
+    await rm(folder, { recursive: true });
   });
 
   test('nothing of how we reach a container becomes part of an image', async () => {

@@ -64,13 +64,14 @@ export async function startContainer(
   const shared = path.join(plan.folder, 'agent');
   rmSync(shared, { recursive: true, force: true });
   mkdirSync(shared);
-  chmodSync(shared, 0o777); // the container's root may be another user here; the folder above is ours alone
+  chmodSync(shared, 0o777); // the container's root may be another user here, and makes a socket; the folder above is ours alone
   const link = await listenForAgent(path.join(shared, 'server.sock'));
   let container: Docker.Container | undefined;
   try {
     container = await docker.createContainer(optionsOf(plan, shared, numbers));
     await container.start();
     const { init } = await unlessAborted(Promise.race([link.ready, failed(container, shared)]), signal);
+    chmodSync(shared, 0o755); // other users of the container must not put a socket of theirs in its place
     if (init) await boot(container, link, shared, numbers, signal);
     return running(container, link, path.join(shared, 'run.sock'), numbers, init);
   } catch (error) {
