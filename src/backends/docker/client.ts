@@ -7,10 +7,13 @@ import { messageOf } from '../../protocol/errors.ts';
 
 export type DockerSettings = BackendSettings['docker'];
 
-/** The library is loaded by the first who needs it: most programs never do. */
-export async function connect({ socket }: DockerSettings): Promise<Docker> {
+/**
+ * The library is loaded by the first who needs it: most programs never do.
+ * @param timeout milliseconds of silence after which a request fails; default: none
+ */
+export async function connect({ socket }: DockerSettings, timeout?: number): Promise<Docker> {
   const { default: Client } = await import('dockerode');
-  return new Client({ socketPath: socket });
+  return new Client({ socketPath: socket, ...(timeout === undefined ? {} : { timeout }) });
 }
 
 /** Milliseconds for a daemon's sign of life: one that hangs takes connections, and says nothing. */

@@ -2,7 +2,6 @@
 import { chmodSync, constants, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import type Docker from 'dockerode';
-import { ownIdentity } from '../../exec/process-identity.ts';
 import { packageFile } from '../../exec/package-file.ts';
 import { unlessAborted, within } from '../../exec/patience.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
@@ -12,6 +11,7 @@ import { normalUser } from '../normal-user.ts';
 import { listenForAgent, type AgentLink } from './agent-link.ts';
 import { statusOf } from './client.ts';
 import { delegateCgroups } from './delegate-cgroups.ts';
+import { ownLabels } from './labels.ts';
 import { layeredDrivers } from './storage.ts';
 
 export interface RunningContainer {
@@ -50,10 +50,6 @@ const noticeLimit = 2_000;
 
 /** From linux/fcntl.h, for all architectures that Debian has. */
 const O_PATH = 0o10000000;
-
-/** Label of everything that goldbed has in the daemon. */
-export const sessionLabel = 'goldbed.session';
-export const ownerLabel = 'goldbed.owner';
 
 export async function startContainer(
   docker: Docker,
@@ -105,7 +101,7 @@ function optionsOf(plan: ContainerPlan, shared: string, numbers: SyscallNumbers)
   return {
     Image: plan.image,
     Cmd: ['/usr/bin/perl', '-f', '-e', agent, String(numbers.recvmsg), inside, plan.init ? 'init' : '', ...user],
-    Labels: { [sessionLabel]: plan.sessionId, [ownerLabel]: JSON.stringify(ownIdentity()) },
+    Labels: ownLabels(plan.sessionId),
     HostConfig: {
       AutoRemove: !plan.kept,
       Mounts: [{ Type: 'bind', Source: shared, Target: inside }],

@@ -3,6 +3,7 @@ import { createWriteStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { UsageError } from '../../protocol/errors.ts';
 import { connect, statusOf, type DockerSettings } from './client.ts';
+import { ownLabels } from './labels.ts';
 
 /** @param reference as docker names it: `debian:sid` @throws {UsageError} when the daemon has no such image */
 export async function exportDockerImage(
@@ -14,7 +15,11 @@ export async function exportDockerImage(
   const docker = await connect(settings);
   try {
     // never started: a container is only the daemon's way to give the files away
-    const container = await docker.createContainer({ Image: reference, Cmd: ['/bin/true'] });
+    const container = await docker.createContainer({
+      Image: reference,
+      Cmd: ['/bin/true'],
+      Labels: ownLabels('import'),
+    });
     try {
       await pipeline(await container.export(), createWriteStream(file, { mode: 0o600 }), { signal });
     } finally {

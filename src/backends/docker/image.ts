@@ -12,6 +12,7 @@ import { readText, writeWhole } from '../../exec/durable.ts';
 import { flock } from '../../exec/flock.ts';
 import type { Content } from '../backend.ts';
 import { addLayer, removeHelper } from './add-layer.ts';
+import { statusOf } from './client.ts';
 import { exists, referenceOf, removeImage, tagOf } from './daemon-image.ts';
 import { importImage, mountPrefix } from './import-image.ts';
 
@@ -73,7 +74,11 @@ export async function removeUnused(docker: Docker, folder: string): Promise<void
     const file = path.join(folder, name);
     if (name.startsWith(mountPrefix)) await rmdir(file).catch(() => {}); // one that is not empty is not ours
     if (!name.endsWith(noteSuffix) || (await layersIn(file)).every((layer) => existsSync(layer))) continue;
-    await removeNoted(docker, folder, name.slice(0, -noteSuffix.length));
+    try {
+      await removeNoted(docker, folder, name.slice(0, -noteSuffix.length));
+    } catch (error) {
+      if (statusOf(error) !== 409) throw error; // of a container that stays: later
+    }
   }
 }
 

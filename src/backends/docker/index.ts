@@ -4,7 +4,6 @@
  */
 import path from 'node:path';
 import { isRoot } from '../../exec/as-root.ts';
-import { isAlive, processIdentitySchema } from '../../exec/process-identity.ts';
 import { check } from '../../exec/run.ts';
 import { syscallNumbers } from '../../exec/syscalls.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
@@ -12,9 +11,10 @@ import type { Trait } from '../../protocol/testbed.ts';
 import type { Backend, BackendTestbed, Content, OpenOptions } from '../backend.ts';
 import { disposableTraits, keptTraits } from '../normal-user.ts';
 import { createSessionFolder, reapSessionFolders, type SessionState } from '../session-folder.ts';
-import { connect, daemonUnavailable, statusOf, type DockerSettings } from './client.ts';
-import { ownerLabel, sessionLabel, startContainer, type ContainerPlan, type RunningContainer } from './container.ts';
-import { ensureImage, removeUnused } from './image.ts';
+import { connect, daemonUnavailable, type DockerSettings } from './client.ts';
+import { startContainer, type ContainerPlan, type RunningContainer } from './container.ts';
+import { ensureImage } from './image.ts';
+import { reapDaemon } from './reap.ts';
 import { noUpperLayer, type DaemonInfo } from './storage.ts';
 
 export type { DockerSettings } from './client.ts';
@@ -32,10 +32,7 @@ export function dockerBackend(state: SessionState, settings: DockerSettings): Ba
     cannotKeep: () => cannotKeep(settings),
     open: (content, options, signal) => openTestbed(state, settings, content, options, signal),
     async reap() {
-      if ((await daemonUnavailable(settings)) === undefined) {
-        await reapContainers(settings);
-        await removeUnused(await connect(settings), imagesFolder(state));
-      }
+      if ((await daemonUnavailable(settings)) === undefined) await reapDaemon(settings, imagesFolder(state));
       return reapSessionFolders(state, 'docker');
     },
   };
@@ -124,26 +121,4 @@ async function capture(container: RunningContainer, into: string, signal: AbortS
   await container.stop();
   await check(['/bin/cp', '--archive', '--', `${upper}/.`, `${into}/`], { signal });
   await check(['/bin/sync', '--file-system', into], { signal });
-}
-
-/** Containers of dead owners: those that could not remove themselves (a kept one, or one that never started). */
-async function reapContainers(settings: DockerSettings): Promise<void> {
-  const docker = await connect(settings);
-  for (const { Id, Labels } of await docker.listContainers({ all: true, filters: { label: [sessionLabel] } })) {
-    const owner = processIdentitySchema.safeParse(parseJson(Labels[ownerLabel] ?? ''));
-    if (owner.success && isAlive(owner.data)) continue;
-    try {
-      await docker.getContainer(Id).remove({ force: true, v: true });
-    } catch (error) {
-      if (![404, 409].includes(statusOf(error) ?? 0)) throw error;
-    }
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
