@@ -1,5 +1,5 @@
 /** One container of a session: created, started, entered and ended. */
-import { chmodSync, constants, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, constants, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import type Docker from 'dockerode';
 import { packageFile } from '../../exec/package-file.ts';
@@ -12,6 +12,7 @@ import { listenForAgent, type AgentLink } from './agent-link.ts';
 import { statusOf } from './client.ts';
 import { delegateCgroups } from './delegate-cgroups.ts';
 import { ownLabels } from './labels.ts';
+import { lastWords } from './last-words.ts';
 import { layeredDrivers } from './storage.ts';
 
 export interface RunningContainer {
@@ -42,8 +43,11 @@ export interface ContainerPlan {
 /** Where the container sees the shared folder: on the /dev of its own, so that nothing of it becomes part of its changes. */
 const inside = '/dev/goldbed';
 
-/** Milliseconds for a container to die of its first process's end, before it is killed. */
-const stopLimit = 10_000;
+/** Milliseconds for a container to die of its first process's end, before it is killed; and until that is tried again. */
+const killInterval = 10_000;
+
+/** Milliseconds until nobody waits any more: a worker's slot must not be lost to a daemon that hangs. */
+const stopLimit = 60_000;
 
 /** Milliseconds from the end of a container's processes to the daemon's telling of it. */
 const noticeLimit = 2_000;
@@ -62,13 +66,17 @@ export async function startContainer(
   mkdirSync(shared);
   chmodSync(shared, 0o777); // the container's root may be another user here, and makes a socket; the folder above is ours alone
   const link = await listenForAgent(path.join(shared, 'server.sock'));
+  const starting = new AbortController();
   let container: Docker.Container | undefined;
   try {
     container = await docker.createContainer(optionsOf(plan, shared, numbers));
     await container.start();
-    const { init } = await unlessAborted(Promise.race([link.ready, failed(container, shared)]), signal);
+    const { init } = await unlessAborted(
+      Promise.race([link.ready, failed(container, shared, starting.signal)]),
+      signal,
+    );
     chmodSync(shared, 0o755); // other users of the container must not put a socket of theirs in its place
-    if (init) await boot(container, link, shared, numbers, signal);
+    if (init) await boot(container, link, shared, numbers, starting.signal, signal);
     return running(container, link, path.join(shared, 'run.sock'), numbers, init);
   } catch (error) {
     link.end();
@@ -76,6 +84,8 @@ export async function startContainer(
     signal.throwIfAborted();
     if (error instanceof TestbedError) throw error;
     throw new TestbedError('open', 'docker', messageOf(error), { cause: error });
+  } finally {
+    starting.abort(); // its end, hours later, is no failure to start
   }
 }
 
@@ -85,10 +95,11 @@ async function boot(
   link: AgentLink,
   shared: string,
   numbers: SyscallNumbers,
+  starting: AbortSignal,
   signal: AbortSignal,
 ): Promise<void> {
   await delegateCgroups(container, numbers, signal);
-  const ended = failed(container, shared, systemdNeedsRoot);
+  const ended = failed(container, shared, starting, systemdNeedsRoot);
   // the agent ends with the container, and that may be noticed first
   const booted = link.boot().catch((error: unknown) => within(ended, noticeLimit, () => error as Error));
   await unlessAborted(Promise.race([booted, ended]), signal);
@@ -113,9 +124,9 @@ function optionsOf(plan: ContainerPlan, shared: string, numbers: SyscallNumbers)
 }
 
 /** @returns the status of its first process; undefined where the daemon has forgotten it */
-async function untilEnded(container: Docker.Container): Promise<number | undefined> {
+async function untilEnded(container: Docker.Container, abortSignal: AbortSignal): Promise<number | undefined> {
   try {
-    const { StatusCode } = (await container.wait({ condition: 'not-running' })) as { StatusCode?: number };
+    const { StatusCode } = (await container.wait({ condition: 'not-running', abortSignal })) as { StatusCode?: number };
     return StatusCode;
   } catch (error) {
     if (statusOf(error) === 404) return undefined; // removed already
@@ -125,28 +136,17 @@ async function untilEnded(container: Docker.Container): Promise<number | undefin
 
 const systemdNeedsRoot = 'if its init is systemd: that takes a goldbed that runs as root, or docker.init off';
 
+/** @param starting no longer than that: then its end is nothing special, and what it shares with us its own */
 async function failed(
   container: Docker.Container,
   shared: string,
+  starting: AbortSignal,
   guess = 'has the image /usr/bin/perl?',
 ): Promise<never> {
-  const status = await untilEnded(container);
+  const status = await untilEnded(container, starting);
   const how = status === undefined ? '' : ` with status ${status}`;
   const why = lastWords(path.join(shared, 'last-words')) ?? guess;
   throw new TestbedError('open', 'docker', `the container ended at once${how} (${why})`);
-}
-
-/** The container may have written anything there, of any kind. */
-function lastWords(file: string): string | undefined {
-  try {
-    if (!lstatSync(file).isFile()) return undefined;
-    return readFileSync(file, 'utf8')
-      .slice(0, 200)
-      .replaceAll(/[^\x20-\x7e]+/g, ' ')
-      .trim();
-  } catch {
-    return undefined;
-  }
 }
 
 function running(
@@ -177,14 +177,23 @@ function running(
   };
 }
 
-/** An init that is asked to end takes its time, and nothing of it is needed any more. */
+/**
+ * An init that is asked to end takes its time, and nothing of it is needed any more.
+ * @throws {TestbedError} when it has not ended within a minute: whoever reaps finds it
+ */
 async function stopNow(container: Docker.Container, link: AgentLink, booted: boolean): Promise<void> {
   link.end();
-  const kill = (): void => void container.kill().catch(() => {}); // it may have ended
+  const kill = (): void => void container.kill().catch(() => {}); // it may have ended; else it is tried again
   if (booted) kill();
-  const timer = setTimeout(kill, stopLimit);
-  await untilEnded(container);
-  clearTimeout(timer);
+  const timer = setInterval(kill, killInterval);
+  const waiting = new AbortController();
+  const late = (): Error => new TestbedError('close', 'docker', 'the container does not end');
+  try {
+    await within(untilEnded(container, waiting.signal), stopLimit, late);
+  } finally {
+    clearInterval(timer);
+    waiting.abort();
+  }
 }
 
 /** Gone for good, and its volumes; fine when the daemon has removed it, or is just doing so. */

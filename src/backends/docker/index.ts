@@ -98,9 +98,12 @@ async function openTestbed(
     },
     ...(keepChangesIn === undefined ? {} : { capture: (stop) => capture(current, keepChangesIn, stop) }),
     async [Symbol.asyncDispose]() {
-      if (keepChangesIn === undefined) await current.stop();
-      else await current.remove();
-      await close();
+      try {
+        if (keepChangesIn === undefined) await current.stop();
+        else await current.remove();
+      } finally {
+        await close();
+      }
     },
   };
 
