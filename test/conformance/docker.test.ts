@@ -105,6 +105,10 @@ describeWith('docker', dockerUnavailable(), 'docker', () => {
     expect(await run(outside)).toMatchObject({ code: 0 });
     expect((await stat('/dev/null')).mode & 0o777).toBe(0o666); // not the host's own
     expect((await run([...auxverb, '/bin/sh', '-c', look])).stdout).toBe('755 0\n600 0\n1:3\n');
+    // nor any user of the container that should have our id: even its root is not heard
+    const knock =
+      'socket S, 1, 1, 0; connect S, pack "S Z*", 1, "/dev/goldbed/run.sock" or die; print sysread S, $_, 1';
+    expect((await run([...auxverb, 'perl', '-e', knock])).stdout).toBe('0');
     expect(await wire.quit()).toBe(0);
     await rm(folder, { recursive: true });
   });
