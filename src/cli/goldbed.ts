@@ -9,3 +9,5 @@ for (const stream of [process.stdout, process.stderr]) {
 }
 
 process.exitCode = await main(process.argv.slice(2));
+// what never ends, such as the answer of a daemon that was given up long ago, keeps nobody who is done
+setTimeout(() => process.exit(), 2000).unref();

@@ -3,8 +3,7 @@
  * jobs. It ends with the worker, or when a successor takes over; what runs here goes on then, without all this.
  */
 import type { Backend } from '../backends/backend.ts';
-import { removeDeadSigns } from '../exec/sign-of-life.ts';
-import { imageNames, reapPins } from '../golden/index.ts';
+import { imageNames } from '../golden/index.ts';
 import type { Presence } from '../protocol/presence.ts';
 import { parseRoutingKey } from '../protocol/routing.ts';
 import { describeResources, usualSize } from '../protocol/size.ts';
@@ -85,14 +84,15 @@ export async function beInCharge(parts: Parts, control: Control): Promise<Rest |
   };
   // before anything is awaited: until the claims know of these tokens, they take them for lost ones
   const adopted = followAll(parts, { claims, renewed, clearAway, giveUp, shutdown: control.shutdown }, concluded);
+  // before anything that may take long: the process that was in charge does not say any more that the worker lives
+  await using presence = await outlasting(parts)(redis, () =>
+    announce(redis.client, redis.keys, parts.describe, times, renewals),
+  );
   await clearAway();
   await giveUp(inheritance.left.map(({ name }) => name));
   await applySchedules(context, redis, log);
   using tidying = tidyDaily(context.state, context.settings.jobs.keep * 1000, () => redisTime(redis.client), log);
   void tidying;
-  await using presence = await outlasting(parts)(redis, () =>
-    announce(redis.client, redis.keys, parts.describe, times, renewals),
-  );
   await using _ = coordinate({ redis, incarnation, claims, log, times });
   using gate = freshnessGate(context, { redis, claims, nudges, host: host.name });
   await using metered = await serveMetrics(parts, () => gate.waiting);
@@ -168,7 +168,7 @@ function followAll(
 }
 
 interface Recovering {
-  /** What dead workers left. */
+  /** What dead workers left. Never rejects. */
   readonly clearAway: () => Promise<void>;
   /** Claims of this worker, by their names in the journal. */
   readonly giveUp: (entries: readonly string[]) => Promise<void>;
@@ -191,16 +191,7 @@ function recovering(parts: Parts, claims: Claims): Recovering {
     completeFor: (key, token, ended) => outlast(redis, () => claims.completeFor(key, token, ended)),
   };
   return {
-    clearAway: async () => {
-      await recover(
-        state,
-        settling,
-        backends.map((backend) => () => backend.reap()),
-        log,
-      );
-      await reapPins(state);
-      removeDeadSigns();
-    },
+    clearAway: () => recover(state, settling, backends, log),
     giveUp: (entries) => recoverEntries(journal, entries, settling, log),
   };
 }

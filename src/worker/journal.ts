@@ -45,6 +45,9 @@ export interface Journal extends AsyncDisposable {
   passOn(): void;
 }
 
+/** Says which process is in charge of the worker. */
+const ownerFile = 'owner.json';
+
 export interface JournalOptions {
   readonly incarnation?: string;
   /** The process that an operator knows, and that obeys SIGHUP: for `goldbed worker restart`. */
@@ -73,12 +76,34 @@ export async function openJournal(
   return journalIn(folder, incarnation);
 }
 
-/** The journal of a process that has passed its jobs on to this one. @throws when it is not there any more */
-export async function continueJournal(state: Pick<State, 'workers'>, incarnation: string): Promise<Journal> {
+/** Dispose forgets it; the journal that was continued stays. */
+export interface NextOwner extends AsyncDisposable {
+  /** The journal of the process that has passed its jobs on to this one. */
+  continueJournal(): Promise<Journal>;
+}
+
+/**
+ * Writes beside a running worker's journal what is to be written there when its jobs have passed to this process: whatever
+ * the disk has no room for shows now, while the other one has them still. @throws also when the journal is gone
+ */
+export async function nextOwner(state: Pick<State, 'workers'>, incarnation: string): Promise<NextOwner> {
   const folder = journalFolder(state, incarnation);
-  await using _ = await lockAll(state);
-  await writeOwner(folder);
-  return journalIn(folder, incarnation);
+  const beside = path.join(folder, `next-owner-${process.pid}.json`);
+  const forget = (): Promise<void> => rm(beside, { force: true });
+  try {
+    await writeSynced(beside, JSON.stringify(ownIdentity()));
+  } catch (error) {
+    await forget();
+    throw error;
+  }
+  return {
+    async continueJournal() {
+      await using _ = await lockAll(state);
+      await rename(beside, path.join(folder, ownerFile));
+      return journalIn(folder, incarnation);
+    },
+    [Symbol.asyncDispose]: forget,
+  };
 }
 
 function journalIn(folder: string, incarnation: string): Journal {
@@ -120,7 +145,7 @@ function journalIn(folder: string, incarnation: string): Journal {
 
 /** Who is in charge of a worker. Undefined when its journal is gone. */
 export async function ownerOf(folder: string): Promise<ProcessIdentity | undefined> {
-  return readIdentity(folder, 'owner.json');
+  return readIdentity(folder, ownerFile);
 }
 
 export interface RestartableWorker {
@@ -186,7 +211,7 @@ async function readClaims(folder: string): Promise<(JournalEntry & { readonly na
 }
 
 async function ownerLives(folder: string): Promise<boolean> {
-  const owner = await readIdentity(folder, 'owner.json');
+  const owner = await readIdentity(folder, ownerFile);
   return owner !== undefined && isAlive(owner);
 }
 
@@ -196,7 +221,7 @@ async function readIdentity(folder: string, name: string): Promise<ProcessIdenti
 }
 
 function writeOwner(folder: string): Promise<void> {
-  return writeSynced(path.join(folder, 'owner.json'), JSON.stringify(ownIdentity()));
+  return writeSynced(path.join(folder, ownerFile), JSON.stringify(ownIdentity()));
 }
 
 async function readJson(file: string): Promise<unknown> {

@@ -3,23 +3,39 @@
  * jobs go back to the queue, their testbeds go away.
  */
 import type { State } from '../config/state.ts';
+import { removeDeadSigns } from '../exec/sign-of-life.ts';
 import { emptyTrash } from '../exec/trash.ts';
+import { reapPins } from '../golden/index.ts';
+import { messageOf } from '../protocol/errors.ts';
 import type { Claims } from './claims.ts';
 import type { Log } from './handle.ts';
 import { takeDeadIncarnations, type Journal, type JournalEntry } from './journal.ts';
+import { reapAll, type Reaper } from './reap.ts';
 
 export type Settling = Pick<Claims, 'giveBackToken' | 'completeFor'>;
 
-export async function recover(
-  state: State,
-  claims: Settling,
-  reapers: readonly (() => Promise<readonly string[]>)[],
-  log: Log,
-): Promise<void> {
-  for (const reap of reapers) {
-    for (const session of await reap()) log(`removed what session ${session} left`);
+/**
+ * Never rejects: neither a worker that starts nor the jobs that it has adopted may die of what others left, or of a disk that
+ * has no room for clearing it away. What is still there then is found by the next worker.
+ */
+export async function recover(state: State, claims: Settling, backends: readonly Reaper[], log: Log): Promise<void> {
+  await reapAll(backends, log);
+  const steps = [
+    () => emptyTrash(state.trash),
+    () => recoverDead(state, claims, log),
+    () => reapPins(state),
+    async () => removeDeadSigns(),
+  ];
+  for (const step of steps) {
+    try {
+      await step();
+    } catch (error) {
+      log(`what dead workers left is not all cleared away: ${messageOf(error)}`);
+    }
   }
-  await emptyTrash(state.trash);
+}
+
+async function recoverDead(state: State, claims: Settling, log: Log): Promise<void> {
   for (const dead of await takeDeadIncarnations(state)) {
     for (const claim of dead.claims) await recoverClaim(claims, claim, log);
     await dead.forget();

@@ -6,7 +6,7 @@ import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { State } from '../config/state.ts';
 import { UnavailableError } from '../protocol/errors.ts';
-import { continueJournal, journalFolder, ownerOf, type Journal, type JournalEntry } from './journal.ts';
+import { journalFolder, nextOwner, ownerOf, type Journal, type JournalEntry } from './journal.ts';
 import { isKeeperSocket, keeperSocket } from './keeper.ts';
 import { KeeperLink, type AdoptedJob } from './keeper-link.ts';
 
@@ -20,8 +20,8 @@ export interface Inheritance {
 
 /**
  * Returns when the process in charge has let go, and this one is. The one in charge first: it then heeds the others no
- * more, but holds its links to them until they are taken from it; were we killed on the way, all of them would notice.
- * @throws {UnavailableError} there is nobody to take over from
+ * more, but holds its links to them until they are taken from it; were we killed on the way, all of them would notice. Once
+ * it has let go, a failure here ends its jobs: what can fail comes before. @throws {UnavailableError} there is nobody to take over from
  */
 export async function takeOver(state: Pick<State, 'workers'>, incarnation: string): Promise<Inheritance> {
   const folder = journalFolder(state, incarnation);
@@ -29,6 +29,7 @@ export async function takeOver(state: Pick<State, 'workers'>, incarnation: strin
   const first = keeperSocket(folder, owner?.pid ?? 0);
   const links: KeeperLink[] = [];
   try {
+    await using next = await nextOwner(state, incarnation);
     links.push(await KeeperLink.take(first));
     for (const name of await readdir(folder)) {
       const file = path.join(folder, name);
@@ -39,7 +40,7 @@ export async function takeOver(state: Pick<State, 'workers'>, incarnation: strin
         await rm(file, { force: true }); // it has ended: its last job has, or it was killed
       }
     }
-    const journal = await continueJournal(state, incarnation);
+    const journal = await next.continueJournal();
     const jobs = links.flatMap((link) => link.jobs);
     const answered = new Set(jobs.map(({ handed }) => handed.entry));
     const left = (await journal.read()).filter(({ name }) => !answered.has(name));

@@ -4,6 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
@@ -130,6 +131,22 @@ describeWith('overlay', unavailable, 'a worker that is restarted', () => {
     expect(await askForRestart()).toMatchObject({ code: 69, stderr: expect.stringMatching(/no worker runs in/) });
   });
 
+  test('goes on, though the docker daemon fails at whatever it is asked', async () => {
+    const daemon = await startFailingDaemon(path.join(fleet.root, 'docker.sock'));
+    const config = path.join(fleet.root, 'config', 'goldbed', 'zz-docker.yaml');
+    writeFileSync(config, `docker: {socket: ${fleet.root}/docker.sock}\n`);
+    host.start();
+    const kept = await begun('unmoved');
+    await restart();
+    kept.end();
+    expect(await kept.ended()).toMatchObject({ state: 'completed', outcome: { attempt: 1 } });
+    expect(host.said).toMatch(/^docker: what dead sessions left is not removed: .*no luck/m);
+    await host.end('SIGTERM');
+    rmSync(config);
+    daemon.close();
+    expect(leftOnHosts(fleet)).toEqual([]);
+  });
+
   test('keeps the right to write an image, and the embedded Redis', async () => {
     const image = 'never-updated';
     const config = path.join(fleet.root, 'config');
@@ -200,6 +217,16 @@ describeWith('overlay', unavailable, 'a worker that is restarted', () => {
 });
 
 const embeddedSocket = ({ state }: FleetHost): string => path.join(state.redis, 'redis.sock');
+
+/** It lives, and that is all. */
+async function startFailingDaemon(socket: string): Promise<Server> {
+  const daemon = createServer((asked, answer) => {
+    answer.statusCode = asked.url === '/_ping' ? 200 : 500;
+    answer.end(JSON.stringify({ message: 'no luck' }));
+  });
+  await once(daemon.listen(socket), 'listening');
+  return daemon;
+}
 
 /** A tree in which apt-get update does not come to an end. */
 async function neverUpdated(images: string, folder: string): Promise<string> {

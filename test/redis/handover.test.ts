@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { createConnection } from 'node:net';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { enqueue } from '../../src/producer/enqueue.ts';
 import { showRun } from '../../src/producer/runs.ts';
 import { Interruption, LeaseLost, TestbedError } from '../../src/protocol/errors.ts';
@@ -18,6 +18,17 @@ import type { KeptJob } from '../../src/worker/kept-job.ts';
 import { recoverEntries } from '../../src/worker/recover.ts';
 import { takeOver, type Inheritance } from '../../src/worker/succession.ts';
 import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from './fixtures.ts';
+
+/** Whether the disk has no room for a new file. */
+const disk = vi.hoisted(() => ({ full: false }));
+vi.mock('node:fs/promises', async (original) => {
+  const real = await original<typeof import('node:fs/promises')>();
+  const open: typeof real.open = async (file, flags, mode) => {
+    if (disk.full && flags === 'w') throw Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC' });
+    return real.open(file, flags, mode);
+  };
+  return { ...real, open };
+});
 
 let server: TestRedis;
 let journal: Journal;
@@ -229,6 +240,22 @@ test('claims that no process answers for are found in the journal', async () => 
   const { inheritance } = await takenOver();
   expect(inheritance.jobs).toEqual([]);
   expect(inheritance.left).toMatchObject([{ name: job.entry, token: job.token }]);
+});
+
+test('a disk that is full shows before anybody is asked for jobs: they go on where they are', async () => {
+  const job = await running('stays');
+  const taking = takeOver(server.state, journal.incarnation);
+  disk.full = true;
+  const asked = keeper.asked().then(async () => {
+    await keeper.passOn();
+    keeper.answer();
+  });
+  await expect(taking).rejects.toThrow(/cannot take over worker .*ENOSPC/);
+  disk.full = false;
+  expect([keeper.passed.aborted, job.signal.aborted]).toEqual([false, false]);
+  await job.complete(outcome());
+  expect(await stateOf(job.runId)).toBe('completed');
+  await Promise.all([take(), asked]); // the next one may have them
 });
 
 test('nothing is taken over from a worker that is dead: its journal is for everybody', async () => {
