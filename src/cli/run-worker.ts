@@ -6,6 +6,7 @@ import type { ProcessIdentity } from '../exec/process-identity.ts';
 import { resolvers } from '../exec/resolvers.ts';
 import { Interruption } from '../protocol/errors.ts';
 import type { Resources } from '../protocol/size.ts';
+import { endWithout } from '../redis/end-without.ts';
 import { subscribeNudges } from '../redis/nudges.ts';
 import { Breaker } from '../worker/breaker.ts';
 import { fleetTimes } from '../worker/fleet-times.ts';
@@ -74,7 +75,10 @@ async function work(
 ): Promise<'ended' | 'passed'> {
   const { state, settings } = context;
   checkSocketFolder(journalFolder(state, incarnation));
-  await using redis = await openRedis(context, control.drain);
+  await using connection = await openRedis(context, control.drain);
+  const redis = { ...connection, hurry: control.shutdown };
+  using silence = endWithout(redis, control.shutdown);
+  void silence;
   await using nudges = await subscribeNudges(redis);
   const times = fleetTimes(settings.fleet.heartbeat);
   const leases = jobLeases(state, redis, times.lease, log);

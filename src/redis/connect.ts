@@ -32,6 +32,8 @@ export interface RedisHandle extends AsyncDisposable {
   /** What it was made of: for whoever needs a connection in another thread. */
   readonly target: RedisTarget;
   readonly prefix: string;
+  /** Whoever has it is to end at once when it fires: it then waits for no server that refuses (persist.ts). */
+  readonly hurry?: AbortSignal;
   /** A further connection to the same server (subscribers need one). The caller ends it. */
   duplicate(): Redis;
 }

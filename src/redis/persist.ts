@@ -30,8 +30,8 @@ export async function insist<T>(redis: RedisHandle, action: () => Promise<T>): P
     try {
       return await persist(redis, action);
     } catch (error) {
-      if (!isRefusal(error) || redis.client.status === 'end') throw error;
-      await delay(pause);
+      if (!isRefusal(error) || redis.client.status === 'end' || redis.hurry?.aborted === true) throw error;
+      await delay(pause, undefined, { signal: redis.hurry }).catch(() => {}); // then it is asked once more
     }
   }
 }

@@ -3,6 +3,7 @@
  * gives back the jobs of workers that died or were cut off, and cancels what is overdue. Were there two for a moment, no
  * harm: each step is safe.
  */
+import { within } from '../exec/patience.ts';
 import { messageOf } from '../protocol/errors.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { elect, resign } from '../redis/elect.ts';
@@ -22,6 +23,9 @@ export interface CoordinatorOptions {
   readonly log: Log;
   readonly times?: CoordinatorTimes;
 }
+
+/** Milliseconds for its end, which Redis may be away from: its office then expires by itself. */
+const patience = 2_000;
 
 /** Dispose stops it, and lets another worker take over at once. */
 export function coordinate({
@@ -60,13 +64,16 @@ export function coordinate({
       .catch((error: unknown) => log(`cannot look after the queues: ${messageOf(error)}`))
       .finally(() => (busy = false));
   }, times.every);
+  const end = async (): Promise<void> => {
+    await turning;
+    await forgetting;
+    await resign(redis, redis.keys.coordinator, incarnation);
+  };
   return {
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
       stop.abort();
-      await turning;
-      await forgetting;
-      await resign(redis, redis.keys.coordinator, incarnation).catch(() => {});
+      await within(end(), patience, () => new Error('late')).catch(() => {});
     },
   };
 }

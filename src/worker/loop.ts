@@ -2,6 +2,8 @@
  * The claim loop of a host. Sleeps until a nudge, a job's end, a due retry or the sweep; nudges may be lost, the sweep
  * finds what they would have told.
  */
+import { unlessAborted, within } from '../exec/patience.ts';
+import { messageOf } from '../protocol/errors.ts';
 import type { Claimed } from './claimed.ts';
 import type { Claims } from './claims.ts';
 import type { Log } from './handle.ts';
@@ -16,9 +18,14 @@ export interface LoopOptions extends NextJobOptions {
   /** Milliseconds between sweeps of all offered keys. */
   readonly sweep: number;
   readonly log: Log;
+  /** Milliseconds for a look that is under way when the loop is to end. */
+  readonly grace?: number;
   /** Told when it claims no more; jobs may run on. */
   readonly onStopped?: () => void;
 }
+
+/** As Redis takes at its worst; while it is away a look takes as long as that. */
+const usualGrace = 3_000;
 
 /** Runs until `stop` fires, then waits for the running jobs. */
 export async function runLoop(options: LoopOptions, stop: AbortSignal): Promise<void> {
@@ -30,7 +37,7 @@ export async function runLoop(options: LoopOptions, stop: AbortSignal): Promise<
   try {
     const next = nextJob(options);
     while (!stop.aborted) {
-      const found = await next(stop);
+      const found = await inTime(next(stop), stop, options);
       if (found === undefined) {
         await bell.wait(options.claims.nextDue(), options.sweep);
         continue;
@@ -51,6 +58,26 @@ export async function runLoop(options: LoopOptions, stop: AbortSignal): Promise<
   }
 }
 
+/** A look that takes too long once the loop is to end is undefined. */
+function inTime(
+  looking: Promise<NextJob | undefined>,
+  stop: AbortSignal,
+  { grace = usualGrace, log }: LoopOptions,
+): Promise<NextJob | undefined> {
+  return unlessAborted(looking, stop)
+    .catch(() => within(looking, grace, () => new Error('late')))
+    .catch(() => {
+      void looking.then(putBack).catch((error: unknown) => log(`cannot give back what came late: ${messageOf(error)}`));
+      return undefined;
+    });
+}
+
+/** Nothing is begun any more. Until it has come, and if it never does, the journal has its token for the next worker. */
+async function putBack(late: NextJob | undefined): Promise<void> {
+  using _ = late?.room;
+  await late?.claimed.giveBack();
+}
+
 async function runInRoom({ claimed, room }: NextJob, options: LoopOptions): Promise<void> {
   using _ = room;
   await options.run(claimed);
@@ -68,7 +95,7 @@ function nextJob(options: LoopOptions): (stop: AbortSignal) => Promise<NextJob |
     try {
       return await jobs.next(stop);
     } catch (error) {
-      log(`cannot claim: ${String(error)}`); // Redis is away: the next sweep tries again
+      if (!stop.aborted) log(`cannot claim: ${String(error)}`); // Redis is away: the next sweep tries again
       return undefined;
     }
   };

@@ -7,6 +7,9 @@ import { redisTime } from '../redis/time.ts';
 import { fleetTimes } from './fleet-times.ts';
 import type { Renewals } from './renewals.ts';
 
+/** Milliseconds for withdrawing it, which Redis may be away from: silence then tells the same a little later. */
+const patience = 2_000;
+
 export interface Announced extends AsyncDisposable {
   /** Says it again now. */
   update(): Promise<void>;
@@ -58,7 +61,9 @@ export async function announce(
     async [Symbol.asyncDispose]() {
       clearInterval(timer);
       heart?.[Symbol.dispose]();
-      if (ours) await redis.multi().zrem(keys.workers, member).hdel(keys.workerDetails, member).exec();
+      if (!ours) return;
+      const withdrawn = redis.multi().zrem(keys.workers, member).hdel(keys.workerDetails, member).exec();
+      await within(withdrawn, patience, () => new Error('late')).catch(() => {});
     },
   };
 }

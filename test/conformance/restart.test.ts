@@ -147,6 +147,24 @@ describeWith('overlay', unavailable, 'a worker that is restarted', () => {
     expect(leftOnHosts(fleet)).toEqual([]);
   });
 
+  test('ends when it is told twice to, though Redis is away: the next one gives its jobs back', async () => {
+    host.start();
+    const kept = await begun('cut-off');
+    host.proxy.cut();
+    host.signal('SIGTERM');
+    await until(() => host.said.endsWith('once more gives the running jobs back\n'));
+    host.signal('SIGTERM');
+    expect(await host.ended()).toBe(0);
+    host.proxy.mend();
+    expect([kept.client(), await kept.state()]).toEqual([undefined, 'active']);
+    host.start();
+    await kept.begun(2);
+    kept.end();
+    expect(await kept.ended()).toMatchObject({ state: 'completed', outcome: { attempt: 2 } });
+    await host.leave();
+    expect(leftOnHosts(fleet)).toEqual([]);
+  });
+
   test('keeps the right to write an image, and the embedded Redis', async () => {
     const image = 'never-updated';
     const config = path.join(fleet.root, 'config');

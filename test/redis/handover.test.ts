@@ -1,5 +1,6 @@
 /** Running jobs that pass from one process of a worker to another: the words on the socket, and what becomes of the claims. */
 import { once } from 'node:events';
+import type * as promises from 'node:fs/promises';
 import { writeFile } from 'node:fs/promises';
 import { createConnection } from 'node:net';
 import path from 'node:path';
@@ -22,7 +23,7 @@ import { buildKey, buildRequest, outcome, startTestRedis, type TestRedis } from 
 /** Whether the disk has no room for a new file. */
 const disk = vi.hoisted(() => ({ full: false }));
 vi.mock('node:fs/promises', async (original) => {
-  const real = await original<typeof import('node:fs/promises')>();
+  const real = await original<typeof promises>();
   const open: typeof real.open = async (file, flags, mode) => {
     if (disk.full && flags === 'w') throw Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC' });
     return real.open(file, flags, mode);
