@@ -111,6 +111,8 @@ function makeClient(target: RedisTarget, name: string, limit: number): Redis {
     disconnectTimeout: 50,
     // BullMQ asks for it: commands wait for the server to come back
     maxRetriesPerRequest: null,
+    // a primary that was demoted keeps its connections, and refuses for ever: behind its name there may be another one now
+    reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
     // the first attempt tells whether there is a server at all; later ones go on for ever
     retryStrategy: (times: number) => (connected ? Math.min(times * 100, longestPause) : null),
   };

@@ -110,6 +110,19 @@ describe('a configured server', () => {
     expect(await redis.client.client('INFO')).toMatch(/\bresp=3\b/);
   });
 
+  test('a server that was demoted is left: behind its name there may be another one', async () => {
+    await using server = await acquireEmbedded(state, never);
+    await using redis = await connectRedis({ kind: 'embedded', socketPath: server.socketPath }, 'test');
+    const before = await redis.client.client('ID');
+    await redis.client.replicaof('127.0.0.1', 1);
+    const again = once(redis.client, 'ready');
+    await expect(redis.client.set('a', '1')).rejects.toThrow(/^READONLY/);
+    await again;
+    expect(await redis.client.client('ID')).not.toBe(before);
+    await redis.client.replicaof('NO', 'ONE');
+    expect(await redis.client.set('a', '1')).toBe('OK');
+  });
+
   test('is let go in time, though it does not answer', async () => {
     await using server = await acquireEmbedded(state, never);
     const redis = await connectRedis({ kind: 'embedded', socketPath: server.socketPath }, 'test');
