@@ -1,8 +1,8 @@
 /**
  * Stops a host from eating a queue: what fails again and again here for reasons of the testbed is not tried any more, but
  * for a probe now and then. Counted for each generation of an image on the backend that it really ran on, and for the host
- * as a whole; one success clears both. A new generation, or another backend, is tried at once. In memory: a worker that
- * starts anew knows nothing, and finds out again.
+ * as a whole; one success clears both, and what other generations of that image had on that backend. A new generation, or
+ * another backend, is tried at once. In memory: a worker that starts anew knows nothing, and finds out again.
  */
 import type { Ending } from './handle.ts';
 import type { RanOn } from './host.ts';
@@ -19,6 +19,8 @@ export interface BreakerTimes {
 export const usualTimes: BreakerTimes = { image: 3, host: 5, probe: 60_000, longestProbe: 3_600_000 };
 
 interface Part {
+  /** What all generations of an image on a backend have in common. */
+  readonly of: string;
   readonly limit: number;
   failures: number;
   message: string;
@@ -83,8 +85,9 @@ export class Breaker {
           part.wait = Math.min(part.wait * 2, this.#times.longestProbe);
           part.nextProbe = this.#now() + part.wait;
         }
-        this.#failed(wholeHost, ending.message);
-        if (ending.kind === 'testbed' && ending.on !== undefined) this.#failed(nameOf(ending.on), ending.message);
+        this.#failed(wholeHost, wholeHost, ending.message);
+        if (ending.kind !== 'testbed' || ending.on === undefined) return;
+        this.#failed(nameOf(ending.on), imageOf(ending.on), ending.message);
       },
     };
   }
@@ -103,12 +106,14 @@ export class Breaker {
 
   #succeeded(on: RanOn | undefined): void {
     this.#parts.delete(wholeHost);
-    if (on !== undefined) this.#parts.delete(nameOf(on));
+    if (on === undefined) return;
+    // other generations, too: most of them were replaced by this one, and nothing would ever run on them and clear them
+    for (const [name, part] of this.#parts) if (part.of === imageOf(on)) this.#parts.delete(name);
   }
 
-  #failed(name: string, message: string): void {
+  #failed(name: string, of: string, message: string): void {
     const limit = name === wholeHost ? this.#times.host : this.#times.image;
-    const anew = { limit, failures: 0, message, nextProbe: 0, wait: this.#times.probe, probing: false };
+    const anew = { of, limit, failures: 0, message, nextProbe: 0, wait: this.#times.probe, probing: false };
     const part = this.#parts.get(name) ?? anew;
     part.failures += 1;
     part.message = message;
@@ -120,6 +125,10 @@ export class Breaker {
     const part = this.#parts.get(name);
     return part === undefined || part.failures < part.limit || (!part.probing && this.#now() >= part.nextProbe);
   }
+}
+
+function imageOf({ image, backend }: RanOn): string {
+  return `${image} on ${backend}`;
 }
 
 /** `sid@3 on overlay`. */

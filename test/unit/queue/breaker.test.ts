@@ -43,6 +43,17 @@ describe('a generation on a backend', () => {
     expect(breaker.troubles()).toEqual(['lxc on external: failed 3 times in a row: no space']);
   });
 
+  test('is forgotten when another one works: it was replaced, and nothing will run on it again', () => {
+    fail(on('sid', 41), 3);
+    fail(on('sid', 41, 'docker'), 1);
+    succeed(on('trixie', 42));
+    expect(breaker.troubles()).toEqual(['sid@41 on overlay: failed 3 times in a row: no space']);
+    succeed(on('sid', 42));
+    expect(breaker.troubles()).toEqual([]);
+    fail(on('sid', 41, 'docker'), 2);
+    expect(breaker.allows(on('sid', 41, 'docker'))).toBe(false); // another backend's trouble is its own
+  });
+
   test('one success begins anew', () => {
     fail(on('sid'), 2);
     succeed(on('sid'));
