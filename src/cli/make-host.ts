@@ -15,7 +15,9 @@ import { startInProcess } from '../protocol/adt-virt/pair.ts';
 import { TestbedError } from '../protocol/errors.ts';
 import type { BackendChoice } from '../protocol/job-request.ts';
 import type { Testbed } from '../protocol/testbed.ts';
+import type { Log } from '../worker/handle.ts';
 import type { CandidateCheck, Host, OpenedImage, RanOn, SessionOwner } from '../worker/host.ts';
+import { reaperOf } from '../worker/reap.ts';
 import { allowsBackend, ifAllowed, requireAllowedImage, requireKnownBackends } from './allowed.ts';
 import type { Context } from './context.ts';
 
@@ -28,7 +30,12 @@ export interface HostParts {
 const copyTimeout = 300;
 
 /** @param leases the right to write images, in the name of a job */
-export function makeHost(context: Context, socketFolder: string, leases: (job: string) => FenceSource): HostParts {
+export function makeHost(
+  context: Context,
+  socketFolder: string,
+  leases: (job: string) => FenceSource,
+  log: Log,
+): HostParts {
   const { settings, state } = context;
   const backends = backendsOf(context);
   const host: Host = {
@@ -39,6 +46,7 @@ export function makeHost(context: Context, socketFolder: string, leases: (job: s
     clients: settings.clients,
     sizes: settings.sizes,
     minFreeDisk: settings.worker.minFreeDisk,
+    reap: reaperOf(backends, log),
     keepGenerations: (image) => keepFor(settings.images, image),
     async openImage(image, choice, job) {
       requireAllowedImage(settings, image);

@@ -82,7 +82,7 @@ async function work(
   await using nudges = await subscribeNudges(redis);
   const times = fleetTimes(settings.fleet.heartbeat);
   const leases = jobLeases(state, redis, times.lease, log);
-  const { host, backends } = makeHost(context, journalFolder(state, incarnation), leases);
+  const { host, backends } = makeHost(context, journalFolder(state, incarnation), leases, log);
   const ledger = new Ledger(capacity, settings.sizes);
   const breaker = new Breaker();
   const guard = new HostGuard({

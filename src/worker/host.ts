@@ -55,6 +55,8 @@ export interface Host {
   readonly sizes: Sizes;
   /** Megabytes that must be free in the state folder before a job is claimed. */
   readonly minFreeDisk: number;
+  /** Removes, in the background, what backends keep of generations that are gone. */
+  reap(): void;
   /** Generations of an image that stay when a new one is published; pinned ones always do. */
   keepGenerations(image: string): number;
   /** Pins the current generation. @throws {UsageError} unknown image @throws {TestbedError} backend unavailable */

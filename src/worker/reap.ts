@@ -1,4 +1,7 @@
-/** What sessions of dead processes left on this host goes away. A backend that fails at that, or hangs, is in nobody's way. */
+/**
+ * What sessions of dead processes left on this host goes away, and what was made of generations that are gone. A backend that
+ * fails at that, or hangs, is in nobody's way.
+ */
 import type { Backend } from '../backends/backend.ts';
 import { within } from '../exec/patience.ts';
 import { messageOf } from '../protocol/errors.ts';
@@ -15,10 +18,28 @@ export async function reapAll(backends: readonly Reaper[], log: Log, limit = pat
     backends.map(async (backend) => {
       const late = (): Error => new Error(`not done within ${limit / 1000} s, and not waited for any longer`);
       await within(reap(backend, log), limit, late).catch((error: unknown) =>
-        log(`${backend.name}: what dead sessions left is not removed: ${messageOf(error)}`),
+        log(`${backend.name}: not cleared away: ${messageOf(error)}`),
       );
     }),
   );
+}
+
+/** In the background, and one at a time: asked while it is at it, it begins anew, for what it may have looked at before. */
+export function reaperOf(backends: readonly Reaper[], log: Log): () => void {
+  let asked = false;
+  let busy = false;
+  const work = async (): Promise<void> => {
+    busy = true;
+    while (asked) {
+      asked = false;
+      await reapAll(backends, log);
+    }
+    busy = false;
+  };
+  return () => {
+    asked = true;
+    if (!busy) void work();
+  };
 }
 
 async function reap(backend: Reaper, log: Log): Promise<void> {

@@ -1,11 +1,12 @@
 /** An update-golden job: our own client, on the golden verbs; or a bootstrap anew. */
-import { collectOld, updateByReplacing, updateImage } from '../golden/index.ts';
+import { updateByReplacing, updateImage } from '../golden/index.ts';
 import { Session } from '../protocol/adt-virt/session.ts';
 import { ImageError, UsageError } from '../protocol/errors.ts';
 import { archiveSource, type UpdateRequest } from '../protocol/job-request.ts';
 import type { OutcomeResult } from '../protocol/outcome.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import type { CandidateCheck } from './host.ts';
+import { removeOld } from './remove-old.ts';
 import { canaryCheck } from './run-canary.ts';
 import type { JobContext } from './run-job.ts';
 
@@ -86,10 +87,4 @@ function listenForRefusal(log: (line: string) => void): {
     },
     said: () => said,
   };
-}
-
-async function removeOld(image: string, { host, log }: JobContext, signal: AbortSignal): Promise<void> {
-  const options = { keep: host.keepGenerations(image), signal };
-  const removed = await collectOld(host.state, image, options, (line) => log(`goldbed: ${line}`));
-  if (removed.length > 0) log(`goldbed: removed generations ${removed.join(', ')}`);
 }

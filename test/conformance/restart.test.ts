@@ -140,7 +140,7 @@ describeWith('overlay', unavailable, 'a worker that is restarted', () => {
     await restart();
     kept.end();
     expect(await kept.ended()).toMatchObject({ state: 'completed', outcome: { attempt: 1 } });
-    expect(host.said).toMatch(/^docker: what dead sessions left is not removed: .*no luck/m);
+    expect(host.said).toMatch(/^docker: not cleared away: .*no luck/m);
     await host.end('SIGTERM');
     rmSync(config);
     daemon.close();

@@ -30,7 +30,7 @@ test('a backend that fails keeps neither the others nor the claims of the dead',
   await recover(server.state, claims, [failing, working], log);
   expect(lines.toSorted()).toEqual(
     [
-      'docker: what dead sessions left is not removed: (HTTP code 500) server error',
+      'docker: not cleared away: (HTTP code 500) server error',
       'removed what session abc left',
       `${runId}: given back, its worker had died`,
     ].toSorted(),
@@ -42,7 +42,7 @@ test('one that hangs is not waited for', async () => {
   await reapAll([hanging, working], log, 10);
   expect(lines).toEqual([
     'removed what session abc left',
-    'qemu: what dead sessions left is not removed: not done within 0.01 s, and not waited for any longer',
+    'qemu: not cleared away: not done within 0.01 s, and not waited for any longer',
   ]);
 });
 

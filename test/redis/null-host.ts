@@ -46,6 +46,7 @@ export async function nullHost(
     clients: { sbuild: program, autopkgtest: program },
     sizes: sizesOf(),
     minFreeDisk: 0,
+    reap: () => {},
     keepGenerations: () => 3,
     canaryOf: () => undefined,
     makingTools: () => Promise.reject(new Error('makes no images')),

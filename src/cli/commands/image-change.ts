@@ -29,7 +29,9 @@ import {
 } from '../../golden/index.ts';
 import { HostError, messageOf, UnavailableError } from '../../protocol/errors.ts';
 import { generationId } from '../../protocol/image.ts';
+import { reapAll } from '../../worker/reap.ts';
 import { makeContext, type Context, type GlobalFlags } from '../context.ts';
+import { backendsOf } from '../make-host.ts';
 import { json, out, progress, size } from '../print.ts';
 import { generationNumber, lockWaitOption, makingTools, stopSignal, variantOption } from './image-words.ts';
 
@@ -175,19 +177,23 @@ function gc(): Command {
   self.argument('[NAME]', 'default: all images').option('--keep <N>', 'how many of the newest stay');
   return self.action(async (name: string | undefined) => {
     const flags = self.optsWithGlobals<Flags & { keep?: string }>();
-    const { settings, state } = makeContext(flags);
+    const context = makeContext(flags);
+    const { settings, state } = context;
     const asked = generationNumber(flags.keep);
+    const signal = stopSignal();
     const removed: Record<string, readonly number[]> = {};
     const failed: string[] = [];
     for (const image of name === undefined ? await imageNames(state) : [name]) {
       const keep = asked ?? keepFor(settings.images, image);
       try {
-        removed[image] = await collect(state, image, { keep, signal: stopSignal() });
+        removed[image] = await collect(state, image, { keep, signal });
       } catch (error) {
         if (!(error instanceof HostError)) throw error;
         failed.push(messageOf(error)); // that one's trouble keeps no other from being collected
       }
     }
+    // what backends have made of them is as large as they are
+    if (Object.values(removed).some(({ length }) => length > 0)) await reapAll(backendsOf(context), progress);
     await emptyTrash(state.trash, { wait: true });
     if (flags.json === true) json({ removed });
     else
