@@ -43,5 +43,5 @@ export function reaperOf(backends: readonly Reaper[], log: Log): () => void {
 }
 
 async function reap(backend: Reaper, log: Log): Promise<void> {
-  for (const session of await backend.reap()) log(`removed what session ${session} left`);
+  for (const session of await backend.reap(log)) log(`removed what session ${session} left`);
 }

@@ -114,7 +114,7 @@ function onImages(backend: Backend, state: State, images: Settings['images'], en
     },
     unavailable: () => backend.unavailable(),
     async reap() {
-      await backend.reap();
+      await backend.reap((line) => progress(`goldbed-virt: ${line}`));
       await reapPins(state);
       for (const image of published)
         await collect(state, image, { keep: keepFor(images, image), signal: new AbortController().signal });
