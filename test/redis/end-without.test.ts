@@ -3,7 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { enqueue } from '../../src/producer/enqueue.ts';
 import { connectRedis, type RedisHandle } from '../../src/redis/connect.ts';
 import { endWithout } from '../../src/redis/end-without.ts';
@@ -97,6 +97,7 @@ async function startWorker(): Promise<ChildProcess> {
     env,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
+  onTestFinished(() => void child.kill('SIGKILL'));
   const lines = createInterface({ input: child.stderr });
   for await (const line of lines) if (line.startsWith('worker on ')) break;
   child.stderr.resume();
