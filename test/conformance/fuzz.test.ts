@@ -50,7 +50,7 @@ async function fuzz(backend: FuzzedBackend, runs: number): Promise<void> {
 }
 
 describeWith('overlay', noOverlay, 'fuzzing overlay', () => {
-  test('random conversations', { timeout: 3_600_000 }, () => fuzz({ name: 'overlay' }, 40));
+  test('random conversations', { timeout: 3_600_000 }, () => fuzz({ name: 'overlay' }, 25));
 });
 
 describeWith('schroot', noSchroot, 'fuzzing schroot', () => {
@@ -58,7 +58,7 @@ describeWith('schroot', noSchroot, 'fuzzing schroot', () => {
     const sessions = '/var/lib/schroot/session';
     const left = async (root: string): Promise<string[]> =>
       readdirSync(sessions).filter((name) => textOf(path.join(sessions, name)).includes(root));
-    return fuzz({ name: 'schroot', left }, 10);
+    return fuzz({ name: 'schroot', left }, 6);
   });
 });
 
@@ -89,6 +89,6 @@ describeWith('docker', dockerUnavailable(), 'fuzzing docker', () => {
   test('random conversations', { timeout: 3_600_000 }, () => {
     const left = () => containersLeft(new Docker({ socketPath: daemon.socket }));
     const env = { GOLDBED_DOCKER_SOCKET: daemon.socket, GOLDBED_DOCKER_NETWORK: 'host' };
-    return fuzz({ name: 'docker', env, left }, 15);
+    return fuzz({ name: 'docker', env, left }, 8);
   });
 });
