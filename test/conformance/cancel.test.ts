@@ -92,7 +92,7 @@ describeWith('overlay', unavailable, 'cancelling all of', () => {
   }
 
   // what is stopped is the same, whoever asks for it: every backend once, and one for each other way
-  const ways: Record<string, { readonly on: readonly string[]; words(label: string): string[][] }> = {
+  const ways: Record<string, { readonly on: readonly string[]; readonly words: (label: string) => string[][] }> = {
     'a label': { on: backends, words: (label) => [['--label', label]] },
     'an image': {
       on: backends.slice(-1),
