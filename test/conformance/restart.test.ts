@@ -4,9 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { overlayBackend } from '../../src/backends/overlay/index.ts';
 import { stateAt } from '../../src/config/state.ts';
@@ -16,14 +14,14 @@ import { cancelRun, showRun, waitFor } from '../../src/producer/runs.ts';
 import { liveWorkers } from '../../src/producer/workers.ts';
 import { jobRequestSchema } from '../../src/protocol/job-request.ts';
 import { connectRedis } from '../../src/redis/connect.ts';
+import { startFailingDaemon } from './fixtures/failing-daemon.ts';
 import { Fleet, fleetImage, type FleetHost } from './fixtures/fleet.ts';
 import { leftOnHosts } from './fixtures/fleet-history.ts';
 import { Goldbed, type Ran } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
+import { patience, until } from './fixtures/until.ts';
 
 const unavailable = await overlayBackend(stateAt('/nonexistent')).unavailable();
-/** Milliseconds that a condition may take to come true on a machine that is slow. */
-const patience = 120_000;
 
 describeWith('overlay', unavailable, 'a worker that is restarted', () => {
   let fleet: Fleet;
@@ -236,16 +234,6 @@ describeWith('overlay', unavailable, 'a worker that is restarted', () => {
 
 const embeddedSocket = ({ state }: FleetHost): string => path.join(state.redis, 'redis.sock');
 
-/** It lives, and that is all. */
-async function startFailingDaemon(socket: string): Promise<Server> {
-  const daemon = createServer((asked, answer) => {
-    answer.statusCode = asked.url === '/_ping' ? 200 : 500;
-    answer.end(JSON.stringify({ message: 'no luck' }));
-  });
-  await once(daemon.listen(socket), 'listening');
-  return daemon;
-}
-
 /** A tree in which apt-get update does not come to an end. */
 async function neverUpdated(images: string, folder: string): Promise<string> {
   const tree = path.join(folder, 'never-updated');
@@ -297,16 +285,6 @@ class Job {
       const argv = /^\d+$/.test(pid) ? textOf(`/proc/${pid}/cmdline`).split('\0') : [];
       return argv[0] === '/usr/bin/perl' && argv.includes(this.#name);
     });
-  }
-}
-
-/** A test that has run out of time would go on in the background, and meet the next one's worker. */
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  const began = performance.now();
-  while (!(await condition())) {
-    if (performance.now() - began > patience)
-      throw new Error(`not within ${patience / 1000} s: ${condition.toString()}`);
-    await delay(5);
   }
 }
 
