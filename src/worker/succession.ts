@@ -21,7 +21,8 @@ export interface Inheritance {
 /**
  * Returns when the process in charge has let go, and this one is. The one in charge first: it then heeds the others no
  * more, but holds its links to them until they are taken from it; were we killed on the way, all of them would notice. Once
- * it has let go, a failure here ends its jobs: what can fail comes before. @throws {UnavailableError} there is nobody to take over from
+ * it has let go, a failure here ends its jobs: what can fail comes before.
+ * @throws {UnavailableError} there is nobody to take over from
  */
 export async function takeOver(state: Pick<State, 'workers'>, incarnation: string): Promise<Inheritance> {
   const folder = journalFolder(state, incarnation);

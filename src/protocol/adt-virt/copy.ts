@@ -4,8 +4,8 @@
  *
  * What a testbed sends is not trusted. A tree is unpacked in a private new folder, where GNU tar strips leading slashes,
  * refuses `..` and delays symbolic links that point outside; then it is moved in by renames (move-tree.ts). Set-id bits,
- * devices and FIFOs stay behind. Nothing is written through a symbolic link at the end of the client's path; the folders before it are the
- * client's own business.
+ * devices and FIFOs stay behind. Nothing is written through a symbolic link at the end of the client's path; the folders
+ * before it are the client's own business.
  */
 import { constants, readFileSync } from 'node:fs';
 import { lstat, mkdir, open, type FileHandle } from 'node:fs/promises';
