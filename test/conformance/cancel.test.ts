@@ -8,6 +8,7 @@ import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { overlayBackend } from '../../src/backends/overlay/index.ts';
@@ -19,6 +20,7 @@ import { Goldbed, goldbedWithImage, smallImage, wholeLayer, testImage } from './
 import { leftovers, logSays } from './fixtures/left-behind.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { writeToy } from './fixtures/toy-package.ts';
+import { until } from './fixtures/until.ts';
 
 const unavailable = process.getuid?.() === 0 ? await overlayBackend(stateAt('/nonexistent')).unavailable() : 'not root';
 const noDocker = dockerUnavailable();
@@ -73,22 +75,23 @@ describeWith('overlay', unavailable, 'cancelling all of', () => {
     }
     const update = await goldbed.run('image', 'update', stuckImage, '--backend', 'overlay', '--label', label);
     for (const id of ids) await logSays(goldbed, id, 'IN-THE-MIDDLE');
-    while ((await leases()).length === 0 || sleepers().length < on.length + 1) await new Promise(setImmediate);
+    await until(() => sleepers().length > on.length);
+    await until(async () => (await leases()).length > 0);
     return [...ids, update.stdout.trim()];
   }
 
   const leases = async (): Promise<unknown[]> => json((await goldbed.run('lease', 'ls', '--json')).stdout).leases;
 
   async function held(): Promise<unknown[]> {
-    const { images } = json((await goldbed.run('image', 'ls', '--json')).stdout);
-    return [
+    const seen = [
       ...leftovers(goldbed.state),
       ...sleepers(),
-      ...(await leases()),
-      ...images.filter(({ sessions }: { sessions: number }) => sessions > 0),
       ...schrootSessions(goldbed.state),
       ...(daemon === undefined ? [] : await containers(daemon)),
     ];
+    if (seen.length > 0) return seen;
+    const { images } = json((await goldbed.run('image', 'ls', '--json')).stdout);
+    return [...(await leases()), ...images.filter(({ sessions }: { sessions: number }) => sessions > 0)];
   }
 
   // what is stopped is the same, whoever asks for it: every backend once, and one for each other way
@@ -122,7 +125,10 @@ describeWith('overlay', unavailable, 'cancelling all of', () => {
         expect(cancelled.code, cancelled.stderr).toBe(0);
       }
       let left = await held();
-      while (left.length > 0 && performance.now() - began < 10_000) left = await held();
+      while (left.length > 0 && performance.now() - began < 10_000) {
+        await delay(20);
+        left = await held();
+      }
       expect(left).toEqual([]);
       for (const id of ids) {
         const { state, failure } = json((await goldbed.run('show', id, '--json')).stdout);

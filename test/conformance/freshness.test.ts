@@ -11,12 +11,14 @@ import { debianArchitecture } from '../../src/exec/debian-architecture.ts';
 import { run } from '../../src/exec/run.ts';
 import { directoryStore } from '../../src/golden/index.ts';
 import { redisLeases } from '../../src/golden/lease.ts';
+import { listOpen } from '../../src/producer/list.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { connectRedis, type RedisHandle } from '../../src/redis/connect.ts';
 import { acquireEmbedded } from '../../src/redis/embedded.ts';
 import { baseRoot, Goldbed, goldbedWithImage, smallImage, testImage, virtProgram } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { writeToy } from './fixtures/toy-package.ts';
+import { until } from './fixtures/until.ts';
 import { Wire } from './vectors/describe-virt-server.ts';
 
 const unavailable = await overlayBackend(stateAt('/nonexistent')).unavailable();
@@ -66,8 +68,10 @@ describeWith('overlay', unavailable, 'freshness', () => {
       never,
     );
     const waiting = trees.map((tree) => goldbed.run('build', tree, '--image', testImage, '--max-age', '0s', '--wait'));
-    let seen: Job[] = [];
-    while (seen.filter(({ waits }) => waits !== undefined).length < 3) seen = await jobs(since);
+    await until(
+      async () => (await listOpen(server.redis, 100)).runs.filter(({ waits }) => waits !== undefined).length === 3,
+    );
+    const seen = await jobs(since);
     const [refresh, ...others] = seen.filter(({ kind }) => kind === 'update-golden');
     expect(others).toEqual([]);
     const [job, ...more] = seen.filter(({ kind }) => kind === 'build');

@@ -15,6 +15,7 @@ import { run } from '../../src/exec/run.ts';
 import { testCache } from './fixtures/base-image.ts';
 import { baseRoot } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
+import { until } from './fixtures/until.ts';
 
 const never = new AbortController().signal;
 const unavailable = await overlayBackend(stateAt('/nonexistent')).unavailable();
@@ -169,7 +170,7 @@ async function mountsUnder(folder: string): Promise<string[]> {
   return lines.map((line) => line.split(' ')[4] ?? '').filter((point) => point.startsWith(folder));
 }
 
-/** Waits until the kernel has taken a process down; the test's own time limit bounds it. */
-async function gone(pid: number): Promise<void> {
-  while (existsSync(`/proc/${pid}`)) await new Promise((resolve) => setImmediate(resolve));
+/** Waits until the kernel has taken a process down. */
+function gone(pid: number): Promise<void> {
+  return until(() => !existsSync(`/proc/${pid}`));
 }

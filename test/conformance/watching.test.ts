@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { overlayBackend } from '../../src/backends/overlay/index.ts';
 import { stateAt } from '../../src/config/state.ts';
@@ -13,6 +14,7 @@ import { buildRequestSchema } from '../../src/protocol/job-request.ts';
 import { Fleet, fleetImage, type FleetHost } from './fixtures/fleet.ts';
 import { leftovers, sessions } from './fixtures/left-behind.ts';
 import { describeWith } from './fixtures/requirements.ts';
+import { until } from './fixtures/until.ts';
 
 const unavailable = process.getuid?.() === 0 ? await overlayBackend(stateAt('/nonexistent')).unavailable() : 'not root';
 const never = new AbortController().signal;
@@ -42,11 +44,9 @@ describeWith('overlay', unavailable, 'watching a worker', () => {
 
   /** The one session on the host, as soon as there is one. */
   const opened = async (): Promise<string> => {
-    for (;;) {
-      const [session] = sessions(host.state.root);
-      if (session !== undefined) return session;
-      await new Promise(setImmediate);
-    }
+    let session: string | undefined;
+    await until(() => ([session] = sessions(host.state.root)).length > 0);
+    return session as unknown as string;
   };
 
   test('each line of a job has its id, and that of its session once there is one; the verdict is counted', async () => {
@@ -70,7 +70,7 @@ describeWith('overlay', unavailable, 'watching a worker', () => {
     await fleet.redis.client.zadd(fleet.redis.keys.deadlines, deadline, runId); // an hour later
     const run = await waitFor(fleet.redis, runId, never);
     expect(run).toMatchObject({ state: 'cancelled', failure: { message: 'its deadline has passed' } });
-    while (leftovers(host.state.root).length > 0 && Date.now() < deadline + 10_000) await new Promise(setImmediate);
+    while (leftovers(host.state.root).length > 0 && Date.now() < deadline + 10_000) await delay(20);
     expect(leftovers(host.state.root)).toEqual([]);
     const next = await add('next-1'); // its one slot is free
     expect((await waitFor(fleet.redis, next, never)).state).toBe('completed');
