@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { run } from '../exec/run.ts';
 import { TestbedError, UsageError } from '../protocol/errors.ts';
+import { together } from './together.ts';
 import { sourcesList, type Source, type SourceCandidate } from './apt-sources.ts';
 
 /**
- * Those of the candidates that exist. One InRelease file each is fetched, no package list.
+ * Those of the candidates that exist, all asked at a time. One InRelease file each is fetched, no package list.
  * @throws {UsageError} when the mirror does not know the suite itself; {TestbedError} when it cannot be asked
  */
 export async function existingSources(
@@ -17,8 +18,9 @@ export async function existingSources(
   signal: AbortSignal,
 ): Promise<Source[]> {
   const found: Source[] = [];
-  for (const candidate of candidates) {
-    const answer = await probe(candidate, options, signal);
+  const answers = await together(candidates.map((candidate) => probe(candidate, options, signal)));
+  for (const [index, candidate] of candidates.entries()) {
+    const answer = answers[index];
     if (answer === 'there') found.push(candidate);
     else if (answer === 'missing' && candidate.needed) {
       throw new UsageError(suite, `unknown suite ${suite}: ${candidate.uri} does not have ${candidate.release}`);

@@ -12,6 +12,7 @@ import { layoutOf } from './layout.ts';
 import { exists, newGeneration, type CreateTools, type FilledRoot, type FillRoot } from './new-generation.ts';
 import { imported, type GenerationRecord, type Recipe } from './record.ts';
 import { headGeneration, readHead } from './store.ts';
+import { together } from './together.ts';
 
 export interface CreateRequest {
   readonly name: string;
@@ -77,8 +78,12 @@ export async function planOf(request: CreateRequest, signal: AbortSignal): Promi
   const targets = await hostTargets(signal);
   const candidates = candidatesFor(request.suite, targets, osRelease, request.components);
   const origin = distributionArchive(targets, osRelease)[0]?.origin ?? '';
-  const sources = await existingSources(request.suite, candidates, signedBy('', origin), signal);
-  const arch = request.arch ?? (await check(['/usr/bin/dpkg', '--print-architecture'], { signal })).stdout.trim();
+  const [sources, aptOptions, hostArch] = await together([
+    existingSources(request.suite, candidates, signedBy('', origin), signal),
+    hostAptOptions(signal),
+    check(['/usr/bin/dpkg', '--print-architecture'], { signal }),
+  ]);
+  const arch = request.arch ?? hostArch.stdout.trim();
   const recipe = {
     suite: request.suite,
     variant: request.variant ?? 'buildd',
@@ -87,7 +92,7 @@ export async function planOf(request: CreateRequest, signal: AbortSignal): Promi
     components: [...(sources[0]?.components ?? [])],
   };
   for (const word of [recipe.variant, recipe.arch, ...recipe.components]) requireWord(word, 'word');
-  return { recipe, sources, origin, aptOptions: await hostAptOptions(signal) };
+  return { recipe, sources, origin, aptOptions };
 }
 
 async function fill(
