@@ -34,11 +34,17 @@ const keepCache = ['-o', 'pkgCacheFile::Generate=false'];
 const hideCache = ['-o', 'Dir::Cache::pkgcache=', '-o', 'Dir::Cache::srcpkgcache='];
 /** dpkg asks nothing about configuration files: the installed ones stay. */
 const keepOld = ['-o', 'Dpkg::Options::=--force-confold'];
+/**
+ * All are unpacked, then all configured. apt would configure each essential package at once, in a dpkg of its own, "to limit
+ * the effect of a failing dpkg call" (apt.conf(5)): here that has none, the candidate is thrown away.
+ */
+const inOneGo = ['-o', 'APT::Immediate-Configure=false'];
+const upgrading = ['-uy', ...keepOld, ...inOneGo];
 
 const steps: readonly UpdateStep[] = [
   step('u', 'update', [...strict, ...keepCache, 'update']),
-  step('g', 'upgrade', ['-uy', ...keepOld, 'upgrade']),
-  step('d', 'dist-upgrade', ['-uy', ...keepOld, 'dist-upgrade']),
+  step('g', 'upgrade', [...upgrading, 'upgrade']),
+  step('d', 'dist-upgrade', [...upgrading, 'dist-upgrade']),
   step('a', 'autoclean', ['-y', 'autoclean']),
   step('r', 'autoremove', ['-y', 'autoremove']),
   step('c', 'clean', ['-y', ...hideCache, 'clean']),
@@ -57,7 +63,7 @@ export function updateSteps(letters: string = defaultLetters): UpdateStep[] {
 
 /** In one go, where the result is the same; in the place of the first of them. */
 const together: readonly UpdateStep[] = [
-  step('dr', 'dist-upgrade, autoremove', ['-uy', ...keepOld, '--auto-remove', 'dist-upgrade']),
+  step('dr', 'dist-upgrade, autoremove', [...upgrading, '--auto-remove', 'dist-upgrade']),
   step('ca', 'clean, autoclean', ['-y', ...hideCache, 'clean']),
 ];
 

@@ -79,7 +79,9 @@ test('an upgrade that changes packages is published, with what changed and how l
   expect(commands[0]).toMatch(
     /^DEBIAN_FRONTEND=noninteractive \/usr\/bin\/apt-get .*Error-Mode=any -o pkgCacheFile::Generate=false update$/,
   );
-  expect(commands[1]).toMatch(/ -uy -o Dpkg::Options::=--force-confold --auto-remove dist-upgrade$/);
+  expect(commands[1]).toMatch(
+    / -uy -o Dpkg::Options::=--force-confold -o APT::Immediate-Configure=false --auto-remove dist-upgrade$/,
+  );
   expect(commands[2]).toMatch(/ -y -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= clean$/);
 });
 
