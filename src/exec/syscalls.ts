@@ -1,4 +1,7 @@
-/** System call numbers that the Perl helpers in libexec/ need; from the kernel's syscall tables, by Node's `process.arch`. */
+/** What Node does not tell: system call numbers, which the Perl helpers in libexec/ need, by Node's `process.arch`; a flag. */
+
+/** Of open(2): the file itself is not opened. From linux/fcntl.h, for all architectures that Debian has. */
+export const O_PATH = 0o10000000;
 
 export interface SyscallNumbers {
   readonly mount: number;

@@ -6,6 +6,7 @@ import type { Testbed } from '../protocol/testbed.ts';
 export function withDispose(testbed: BackendTestbed, dispose: () => Promise<void>): Testbed {
   const { traits, rootOnHost } = testbed;
   const makeDirectory = testbed.makeDirectory?.bind(testbed);
+  const openRoot = testbed.openRoot?.bind(testbed);
   const revert = testbed.revert?.bind(testbed);
   const reboot = testbed.reboot?.bind(testbed);
   return {
@@ -15,6 +16,7 @@ export function withDispose(testbed: BackendTestbed, dispose: () => Promise<void
     traits,
     ...(rootOnHost === undefined ? {} : { rootOnHost }),
     ...(makeDirectory === undefined ? {} : { makeDirectory }),
+    ...(openRoot === undefined ? {} : { openRoot }),
     ...(revert === undefined ? {} : { revert }),
     ...(reboot === undefined ? {} : { reboot }),
     [Symbol.asyncDispose]: dispose,

@@ -37,6 +37,11 @@ export interface Testbed extends AsyncDisposable {
    * @param owner the user of the trait `suggested-normal-user`; default: root
    */
   makeDirectory?(path: string, mode: number, owner?: string): Promise<void>;
+  /**
+   * Opens its `/`, where the host sees that: a folder, which the caller closes. What is in it is the testbed's own, which
+   * may change it at any moment. Undefined when it cannot be had.
+   */
+  openRoot?(): Promise<number | undefined>;
   /** Throws away every change since open, on the same generation. */
   revert?(signal: AbortSignal): Promise<void>;
   /**

@@ -10,6 +10,7 @@ import { run } from '../../src/exec/run.ts';
 import { goldbedWithImage, smallImage, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { stockGeneration } from './fixtures/stock-generation.ts';
+import { copiesWithoutPrograms } from './fixtures/straight-copies.ts';
 import { describeGoldenServer } from './vectors/describe-golden-server.ts';
 import { describeVirtServer, Wire } from './vectors/describe-virt-server.ts';
 
@@ -41,6 +42,8 @@ describeWith('overlay', unavailable, 'overlay', () => {
   describeVirtServer('goldbed-virt overlay', overlay, true);
 
   describeGoldenServer('goldbed-virt overlay', overlay);
+
+  test('a single file goes straight', () => copiesWithoutPrograms(overlay()));
 });
 
 test.each([

@@ -12,6 +12,7 @@ import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtu
 import { hostSuite, testCache } from './fixtures/base-image.ts';
 import { baseRoot, Goldbed, goldbedWithImage, layersOf, smallImage, virtProgram } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
+import { copiesWithoutPrograms } from './fixtures/straight-copies.ts';
 import { describeGoldenServer } from './vectors/describe-golden-server.ts';
 import { describeVirtServer, Wire, type ServerUnderTest } from './vectors/describe-virt-server.ts';
 
@@ -49,6 +50,8 @@ describeWith('docker', dockerUnavailable(), 'docker', () => {
 
   describeVirtServer('goldbed-virt docker', server, true);
   describeGoldenServer('goldbed-virt docker', server);
+
+  test('a single file goes straight', () => copiesWithoutPrograms(server()));
 
   test('a command is what `docker exec` would make of it: user, capabilities, seccomp, cgroup, namespaces', async () => {
     const { wire, auxverb } = await opened();

@@ -10,6 +10,7 @@ import { killGroup, run, start } from '../../src/exec/run.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { goldbedWithImage, smallImage, layersOf, wholeLayer, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
+import { copiesWithoutPrograms } from './fixtures/straight-copies.ts';
 import { describeGoldenServer } from './vectors/describe-golden-server.ts';
 import { describeVirtServer, Wire, type ServerUnderTest } from './vectors/describe-virt-server.ts';
 
@@ -38,6 +39,8 @@ describeWith('schroot', await backendOf('/nonexistent')?.unavailable(), 'schroot
 
   describeVirtServer('goldbed-virt schroot', server, true);
   describeGoldenServer('goldbed-virt schroot', server);
+
+  test('a single file goes straight', () => copiesWithoutPrograms(server()));
 
   test('close ends its processes and leaves nothing; a late command is refused', async () => {
     const wire = new Wire(server());

@@ -6,13 +6,14 @@ import { packageFile } from '../../exec/package-file.ts';
 import { unlessAborted, within } from '../../exec/patience.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
 import type { Argv } from '../../protocol/testbed.ts';
-import type { SyscallNumbers } from '../../exec/syscalls.ts';
+import { O_PATH, type SyscallNumbers } from '../../exec/syscalls.ts';
 import { normalUser } from '../normal-user.ts';
 import { listenForAgent, type AgentLink } from './agent-link.ts';
 import { statusOf } from './client.ts';
 import { delegateCgroups } from './delegate-cgroups.ts';
 import { ownLabels } from './labels.ts';
 import { lastWords } from './last-words.ts';
+import { openRootOfContainer } from './root.ts';
 import { layeredDrivers } from './storage.ts';
 
 export interface RunningContainer {
@@ -20,6 +21,8 @@ export interface RunningContainer {
   /** The image's own init runs in it. */
   readonly booted: boolean;
   makeDirectory(path: string, mode: number, owner?: string): Promise<void>;
+  /** As {@link Testbed.openRoot}. */
+  openRoot(): Promise<number | undefined>;
   /** Ends every process in it and waits for that; the container itself stays, if it was to be kept. Idempotent. */
   stop(): Promise<void>;
   /** The daemon's folder with its changes (an overlayfs upper layer), where the daemon has one. */
@@ -51,9 +54,6 @@ const stopLimit = 60_000;
 
 /** Milliseconds from the end of a container's processes to the daemon's telling of it. */
 const noticeLimit = 2_000;
-
-/** From linux/fcntl.h, for all architectures that Debian has. */
-const O_PATH = 0o10000000;
 
 export async function startContainer(
   docker: Docker,
@@ -164,6 +164,7 @@ function running(
     auxverb: [...enter, String(numbers.sendmsg), String(numbers.openat), String(flags), socket, '--'],
     booted,
     makeDirectory: (directory, mode, owner) => link.makeDirectory(directory, mode, owner),
+    openRoot: () => openRootOfContainer(container),
     stop,
     async upperDirectory() {
       const { GraphDriver } = await container.inspect();

@@ -92,6 +92,7 @@ async function openTestbed(
       return current.auxverb;
     },
     makeDirectory: (directory, mode, owner) => current.makeDirectory(directory, mode, owner),
+    openRoot: () => current.openRoot(),
     async revert(stop) {
       await current.remove();
       current = await startContainer(docker, plan, numbers, stop);

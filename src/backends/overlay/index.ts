@@ -94,6 +94,7 @@ function testbed(
       return enterArgv(current, numbers);
     },
     makeDirectory: (directory, mode, owner) => current.makeDirectory(directory, mode, owner),
+    openRoot: async () => current.openRoot(),
     async revert(signal) {
       await current.stop();
       if (kept !== undefined) await emptyFolder(kept);

@@ -7,6 +7,7 @@ import { cleanEnvironment, start } from '../../exec/run.ts';
 import { TestbedError } from '../../protocol/errors.ts';
 import { escapeLayer } from '../layers/merged.ts';
 import { devices } from '../layers/skeleton.ts';
+import { openRootOf } from '../process-root.ts';
 import type { SyscallNumbers } from '../../exec/syscalls.ts';
 
 export interface Mounts {
@@ -26,6 +27,8 @@ export interface Namespaces {
   readonly words: readonly string[];
   /** Settles when the testbed's first process has ended, for whatever reason. */
   readonly ended: Promise<void>;
+  /** As {@link Testbed.openRoot}. */
+  openRoot(): number | undefined;
   /** By the testbed's first process. @param owner default: root @throws {TestbedError} */
   makeDirectory(path: string, mode: number, owner?: string): Promise<void>;
   /** Ends every process in the testbed and waits for it. Idempotent. */
@@ -83,9 +86,14 @@ export async function startNamespaces(
     child.stdin?.write(settingsOf(mounts, numbers));
     const pid = await readReady(child);
     stopListening(child);
+    // neither its number, nor those of its namespaces, nor those of descriptors that lead to them are its own for longer than
+    // it lives: the next testbed gets the same
+    const started = startTime(pid);
+    if (started === undefined) throw new TestbedError('open', 'overlay', 'the testbed ended');
     return {
-      words: [processWord(pid), ...kinds()],
+      words: [`process:${pid}:${started}`, ...kinds()],
       ended,
+      openRoot: () => openRootOf(pid, () => startTime(pid) === started),
       makeDirectory: (path, mode, owner) =>
         askForDirectory(child, ended, `mkdir ${mode.toString(8)} ${path}${owner === undefined ? '' : ' own'}\n`),
       stop: once(async () => {
@@ -175,16 +183,6 @@ function askForDirectory(child: ChildProcess, ended: Promise<void>, request: str
     });
     child.stdin?.write(request);
   });
-}
-
-/**
- * By its start time: neither its number, nor those of its namespaces, nor those of descriptors that lead to them are its own
- * for longer than it lives. The next testbed gets the same.
- */
-function processWord(pid: number): string {
-  const started = startTime(pid);
-  if (started === undefined) throw new TestbedError('open', 'overlay', 'the testbed ended');
-  return `process:${pid}:${started}`;
 }
 
 function kinds(): string[] {

@@ -1,5 +1,5 @@
 /** A testbed in a schroot session: how commands enter it, its revert and its end. */
-import { rmSync, symlinkSync } from 'node:fs';
+import { constants, openSync, rmSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { isRoot } from '../../exec/as-root.ts';
 import { isExecutable } from '../../exec/executable.ts';
@@ -12,6 +12,8 @@ import type { BackendTestbed } from '../backend.ts';
 import { emptyFolder } from '../layers/changes-folder.ts';
 import type { SessionFolder } from '../session-folder.ts';
 import { endByName, schrootName, type SchrootSession } from './session.ts';
+
+const openFolder = constants.O_RDONLY | constants.O_DIRECTORY;
 
 export function schrootUnavailable(): string | undefined {
   if (!isExecutable('/usr/bin/schroot')) return '/usr/bin/schroot is missing: apt-get install schroot';
@@ -69,6 +71,7 @@ function testbed({ folder, kept, traits, start }: SchrootPlan, first: SchrootSes
       const enter = packageFile('libexec/overlay-enter');
       return ['/usr/bin/perl', '-f', enter, String(numbers?.setns ?? 0), '0', `chroot:${link}`, '--'];
     },
+    openRoot: async () => (current === undefined ? undefined : openSync(current.root, openFolder)),
     async revert() {
       await end();
       if (kept !== undefined) await emptyFolder(kept);

@@ -8,6 +8,8 @@ export type CopyReply = 'ok' | 'timeout' | 'copy-failed';
 
 export interface CopyOptions {
   readonly auxverb: Argv;
+  /** Opens the testbed's `/`, where the host sees that. */
+  readonly openRoot?: () => Promise<number | undefined>;
   /** Seconds; 0 for none. */
   readonly timeout: number;
   readonly log: (line: string) => void;

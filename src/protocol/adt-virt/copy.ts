@@ -1,6 +1,7 @@
 /**
- * copydown and copyup, over the execute command alone: one rule for all backends. Files keep their mode bits, directories
- * merge into what is there, the owner is the copying root. No byte passes through this process.
+ * copydown and copyup: one rule for all backends. Files keep their mode bits, directories merge into what is there, the
+ * owner is the copying root. Single files go straight, where the host sees the testbed's root (straight-copy.ts); all else
+ * over the execute command, and no byte of it passes through this process.
  *
  * What a testbed sends is not trusted. A tree is unpacked in a private new folder, where GNU tar strips leading slashes,
  * refuses `..` and delays symbolic links that point outside; then it is moved in by renames (move-tree.ts). Set-id bits,
@@ -15,6 +16,7 @@ import { syscallNumbers } from '../../exec/syscalls.ts';
 import { messageOf } from '../errors.ts';
 import { execute, pipeline, type CopyOptions, type CopyReply } from './copy-process.ts';
 import { landIn } from './move-tree.ts';
+import { copyIn, copyOut } from './straight-copy.ts';
 
 export type { CopyOptions, CopyReply } from './copy-process.ts';
 
@@ -32,7 +34,10 @@ export function copyDown(source: string, target: string, options: CopyOptions): 
       return pipeline(pack(path.resolve(source)), [...auxverb, ...receive, ...unpackAll], options);
     }
     await using input = await openFile(source, constants.O_RDONLY);
-    const mode = ((await input.stat()).mode & 0o7777).toString(8);
+    const stats = await input.stat();
+    const reply = stats.isFile() ? await copyIn(options, input.fd, target) : undefined;
+    if (reply !== undefined) return reply;
+    const mode = (stats.mode & 0o7777).toString(8);
     const receive = withPerl('/bin/cat >"$1" && exec /bin/chmod "$2" "$1"', 'down', target, mode);
     return (await execute([...auxverb, ...receive], input.fd, 'ignore', options)).reply;
   });
@@ -63,11 +68,17 @@ async function copyFileUp(source: string, target: string, options: CopyOptions):
   const send = withPerl('/usr/bin/stat -Lc "mode %a" -- "$1" >&2 && exec /bin/cat -- "$1"', 'up', source);
   const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
   await using output = await openFile(target, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW);
+  const isFile = (await output.stat()).isFile();
+  const straight = isFile ? await copyOut(options, source, output.fd) : undefined;
+  if (straight !== undefined) {
+    if (straight.reply === 'ok') await output.chmod(straight.mode & 0o777);
+    return straight.reply;
+  }
+  if (isFile) await output.truncate();
   const { reply, said } = await execute([...options.auxverb, ...send], 'ignore', output.fd, options);
   const mode = /^mode ([0-7]{1,5})$/m.exec(said)?.[1];
   // a device of this host (`copyup FILE /dev/null`) keeps its own
-  if (reply === 'ok' && mode !== undefined && (await output.stat()).isFile())
-    await output.chmod(Number.parseInt(mode, 8) & 0o777);
+  if (reply === 'ok' && mode !== undefined && isFile) await output.chmod(Number.parseInt(mode, 8) & 0o777);
   return reply;
 }
 

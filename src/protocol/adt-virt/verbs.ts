@@ -79,7 +79,11 @@ async function copy(server: ServedTestbed, verb: 'copydown' | 'copyup', args: re
   }
   if (testbed.rootOnHost === '/' && source === target) return 'ok'; // the client wrote there by itself (downtmp-host)
   const { copyTimeout, signal } = server.options;
-  const options: CopyOptions = { auxverb: testbed.auxverb, timeout: copyTimeout, signal, log: server.log };
+  const openRoot = testbed.openRoot?.bind(testbed);
+  const options: CopyOptions = {
+    ...{ auxverb: testbed.auxverb, timeout: copyTimeout, signal, log: server.log },
+    ...(openRoot === undefined ? {} : { openRoot }),
+  };
   return verb === 'copydown' ? copyDown(source, target, options) : copyUp(source, target, options);
 }
 
