@@ -2,6 +2,8 @@
  * schroot: sessions of Debian's schroot, on the same generations as every other backend. Its set-up scripts, and whatever
  * the administrator added to them, run as for any chroot; the layers, and the one that takes the changes, are goldbed's.
  */
+import { copyFileSync, mkdirSync } from 'node:fs';
+import path from 'node:path';
 import { packageFile } from '../../exec/package-file.ts';
 import { check } from '../../exec/run.ts';
 import type { Backend, BackendTestbed, Content, OpenOptions } from '../backend.ts';
@@ -37,9 +39,13 @@ async function openTestbed(
   const directory = content.layers[0] ?? skeleton;
   const start = async (): Promise<SchrootSession> => {
     const { upper, work } = await changesFolder(folder, keepChangesIn);
-    const { resolvConf } = folder;
-    const session = await beginOnLayers(sessionId, { lower, upper, work, directory, resolvConf, folder: folder.path });
-    if (keepChangesIn === undefined) await makeNormalUser(session.root);
+    const plan = { lower, upper, work, directory, folder: folder.path };
+    // what becomes part of an image has no resolv.conf of ours, nor a user
+    if (keepChangesIn !== undefined) return beginOnLayers(sessionId, { ...plan, resolvConf: folder.resolvConf });
+    mkdirSync(path.join(upper, 'etc'), { mode: 0o755 });
+    copyFileSync(folder.resolvConf, path.join(upper, 'etc/resolv.conf'));
+    const session = await beginOnLayers(sessionId, plan);
+    await makeNormalUser(session.root);
     return session;
   };
   if (keepChangesIn === undefined) return openOn({ folder, sessionId, traits: disposableTraits, start });

@@ -14,7 +14,8 @@ export interface ChrootDefinition {
   readonly work: string;
   /** Any one folder: schroot wants to see that its directory exists. */
   readonly directory: string;
-  readonly resolvConf: string;
+  /** To be mounted over the root's own; undefined: that is the right one. */
+  readonly resolvConf?: string;
   /** Private; holds the files that the definition names. */
   readonly folder: string;
 }
@@ -46,17 +47,30 @@ export async function beginOnLayers(sessionId: string, definition: ChrootDefinit
   writeFileSync(at('nothing'), '');
   writeFileSync(file, definitionText(name, definition, at), { mode: 0o644 });
   try {
-    return await begin(name, name);
+    return await begin(name, name, mountedAt);
   } finally {
     rmSync(file, { force: true });
   }
 }
 
 /** @param chroot as `schroot --list` names it @throws {TestbedError} */
-export async function begin(chroot: string, sessionName: string): Promise<SchrootSession> {
+export async function begin(
+  chroot: string,
+  sessionName: string,
+  location: (sessionName: string) => Promise<string> = locationOf,
+): Promise<SchrootSession> {
   await call('open', ['--begin-session', `--chroot=${chroot}`, `--session-name=${sessionName}`]);
-  const location = await call('open', ['--location', `--chroot=session:${sessionName}`]);
-  return { root: location.trim(), end: () => end(sessionName) };
+  return { root: await location(sessionName), end: () => end(sessionName) };
+}
+
+async function locationOf(sessionName: string): Promise<string> {
+  return (await call('open', ['--location', `--chroot=session:${sessionName}`])).trim();
+}
+
+/** The same for a chroot of ours, as schroot has noted it: that saves one more start of it. */
+async function mountedAt(sessionName: string): Promise<string> {
+  const noted = await readFile(path.join(sessions, sessionName), 'utf8').catch(() => '');
+  return /^mount-location=(\/.+)$/m.exec(noted)?.[1] ?? locationOf(sessionName);
 }
 
 /** Milliseconds before it is tried again: a command that began in that moment keeps the mounts busy, and is killed then. */
@@ -129,14 +143,14 @@ function definitionText(name: string, definition: ChrootDefinition, at: (kind: s
   return `${lines.join('\n')}\n`;
 }
 
-/** As schroot's own `buildd` profile, and resolv.conf as a copy that is the session's own. */
+/** As schroot's own `buildd` profile. */
 function fstab({ resolvConf }: ChrootDefinition): string {
   const lines = [
     '/proc /proc none rw,bind 0 0',
     '/sys /sys none rw,bind 0 0',
     '/dev/pts /dev/pts none rw,bind 0 0',
     'tmpfs /dev/shm tmpfs defaults 0 0',
-    `${resolvConf} /etc/resolv.conf none rw,bind 0 0`,
+    ...(resolvConf === undefined ? [] : [`${resolvConf} /etc/resolv.conf none rw,bind 0 0`]),
   ];
   return `${lines.join('\n')}\n`;
 }
