@@ -13,7 +13,7 @@ import { statusOf } from './client.ts';
 import { delegateCgroups } from './delegate-cgroups.ts';
 import { ownLabels } from './labels.ts';
 import { lastWords } from './last-words.ts';
-import { openRootOfContainer } from './root.ts';
+import { rootOfContainer } from './root.ts';
 import { layeredDrivers } from './storage.ts';
 
 export interface RunningContainer {
@@ -164,7 +164,7 @@ function running(
     auxverb: [...enter, String(numbers.sendmsg), String(numbers.openat), String(flags), socket, '--'],
     booted,
     makeDirectory: (directory, mode, owner) => link.makeDirectory(directory, mode, owner),
-    openRoot: () => openRootOfContainer(container),
+    openRoot: rootOfContainer(container),
     stop,
     async upperDirectory() {
       const { GraphDriver } = await container.inspect();

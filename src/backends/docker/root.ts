@@ -3,15 +3,16 @@ import { readFileSync } from 'node:fs';
 import type Docker from 'dockerode';
 import { openRootOf } from '../process-root.ts';
 
-/** @returns an open folder; undefined where its root is another user here, or its processes cannot be seen */
-export async function openRootOfContainer(container: Docker.Container): Promise<number | undefined> {
-  const { State } = await container.inspect();
-  const isStill = (): boolean =>
-    readOf(`/proc/${State.Pid}/cgroup`).includes(container.id) &&
-    /^\s*0\s+0\s/.test(readOf(`/proc/${State.Pid}/uid_map`));
-  return State.Pid > 0 ? openRootOf(State.Pid, isStill) : undefined;
+/** @returns opens it, as {@link Testbed.openRoot}; undefined where its root is another user here, or its processes are not seen */
+export function rootOfContainer(container: Docker.Container): () => Promise<number | undefined> {
+  let first: Promise<number> | undefined; // its first process is one and the same for as long as it runs
+  return async () => {
+    const pid = await (first ??= container.inspect().then(({ State }) => State.Pid));
+    return pid > 0 ? openRootOf(pid, () => isOf(container, pid)) : undefined;
+  };
 }
 
-function readOf(file: string): string {
-  return readFileSync(file, 'utf8');
+function isOf({ id }: Docker.Container, pid: number): boolean {
+  const [groups = '', users = ''] = ['cgroup', 'uid_map'].map((name) => readFileSync(`/proc/${pid}/${name}`, 'utf8'));
+  return groups.includes(id) && /^\s*0\s+0\s/.test(users);
 }
