@@ -15,6 +15,7 @@ import {
 import { isHostFailure } from '../protocol/host-failure.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import { isRefusal } from '../redis/persist.ts';
+import { configCommand } from './commands/config.ts';
 import { cancelCommand, pauseCommand, resumeCommand } from './commands/control.ts';
 import { enqueueCommands } from './commands/enqueue.ts';
 import { hostCommand } from './commands/host.ts';
@@ -45,6 +46,7 @@ export async function main(args: readonly string[]): Promise<number> {
   program.addCommand(psCommand()).addCommand(showCommand()).addCommand(logsCommand()).addCommand(cancelCommand());
   program.addCommand(goldenUpdateCommand(exit)).addCommand(sbuildConfigCommand()).addCommand(leaseCommand());
   program.addCommand(pauseCommand()).addCommand(resumeCommand()).addCommand(hostCommand()).addCommand(whyCommand());
+  program.addCommand(configCommand());
   for (const command of everyCommand(program)) command.exitOverride();
   try {
     await program.parseAsync(args, { from: 'user' });

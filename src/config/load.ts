@@ -150,8 +150,7 @@ export interface Settings {
 
 /** @throws {ConfigError} */
 export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
-  const files = configFolders(env).flatMap(yamlFiles);
-  const merged = files.map(readSettings).reduce<FileSettings>(merge, {});
+  const merged = readSettingsFiles(env).reduce<FileSettings>((lower, { settings }) => merge(lower, settings), {});
   const fromEnv = {
     ...env,
     ...(env['GOLDBED_STATE'] || merged.state === undefined ? {} : { GOLDBED_STATE: merged.state }),
@@ -189,6 +188,14 @@ export function loadSettings(env: NodeJS.ProcessEnv, uid: number): Settings {
     docker: dockerSettings(env, merged.docker),
     qemu: { memory: merged.qemu?.memory ?? 2048, cpus: merged.qemu?.cpus ?? 1 },
   };
+}
+
+/** What the files say, the later one counting more. @throws {ConfigError} */
+export function readSettingsFiles(
+  env: NodeJS.ProcessEnv,
+): { readonly file: string; readonly settings: FileSettings }[] {
+  const files = configFolders(env).flatMap(yamlFiles);
+  return files.map((file) => ({ file, settings: readSettings(file) }));
 }
 
 /** As exactOptionalPropertyTypes wants it. */
