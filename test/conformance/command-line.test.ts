@@ -56,6 +56,12 @@ describeWith('overlay', unavailable, 'the command line', () => {
     const followed = await goldbed.run('logs', '-f', runId);
     expect(followed.stdout).toBe((await goldbed.run('logs', runId)).stdout);
     expect(followed.stdout).toMatch(/AT-THE-END[^]*Status: successful/);
+    const part = await goldbed.run('logs', runId, '--section', 'build');
+    expect(part.stdout).toMatch(/^\| Build +\|\n[^]*IN-THE-MIDDLE\nAT-THE-END\n/);
+    expect(part.stdout).not.toMatch(/Update chroot|Status: successful/);
+    const none = await goldbed.run('logs', runId, '--section', 'lintian');
+    expect([none.code, none.stdout]).toEqual([64, '']);
+    expect(none.stderr).toContain(`${runId}: no section "lintian" in its log (there is: `);
     const cut = await shell(`"$1" logs ${runId} | head -n 1`);
     expect(cut).toEqual({ stdout: followed.stdout.split('\n')[0] + '\n', stderr: '' });
     worker.child.kill('SIGTERM');

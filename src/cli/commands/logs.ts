@@ -1,10 +1,12 @@
-/** `goldbed logs [-f] ID`: the client's own log, as it is on disk; with -f until the job has ended. */
+/** `goldbed logs [-f] ID`: the client's own log, as it is on disk, or a section of it; with -f until the job has ended. */
 import { createReadStream, watch } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Command } from 'commander';
 import { UsageError } from '../../protocol/errors.ts';
+import type { RedisHandle } from '../../redis/connect.ts';
 import { findRun, showRun, type RunDetails } from '../../producer/runs.ts';
+import { LogSection } from '../log-section.ts';
 import { makeContext, openRedis, type Context, type GlobalFlags } from '../context.ts';
 import { resultFolder } from '../results.ts';
 
@@ -16,28 +18,50 @@ export function logsCommand(): Command {
     .description('print the log of a job')
     .argument('ID', 'the job’s id, or the beginning of it')
     .option('-f, --follow', 'go on until the job has ended')
-    .action(async (prefix: string, { follow }: { follow?: boolean }, command: Command) => {
+    .option('--section <TITLE>', 'only what is below this heading, such as Build')
+    .action(async (prefix: string, flags: { follow?: boolean; section?: string }, command: Command) => {
       const context = makeContext(command.optsWithGlobals<GlobalFlags>());
       await using redis = await openRedis(context, new AbortController().signal);
       const run = await findRun(redis, prefix);
-      if (run.outcome !== undefined) return await printResult(context, run);
-      const folder = path.join(context.state.jobs, run.id);
-      const ended = async (): Promise<boolean> => {
-        const { state } = await showRun(redis, run.id);
-        return !['waiting', 'active', 'delayed'].includes(state);
-      };
-      await printLog(folder, run.id, follow === true ? ended : async () => true);
+      const section = flags.section === undefined ? undefined : new LogSection(flags.section);
+      if (run.outcome === undefined) await printOpen(context, redis, run, flags.follow === true, section);
+      else await printResult(context, run, section);
+      if (section === undefined) return;
+      process.stdout.write(section.end(), 'latin1');
+      if (section.found) return;
+      const known = section.titles.join(', ') || 'none';
+      throw new UsageError(run.id, `${run.id}: no section "${flags.section}" in its log (there is: ${known})`);
     });
 }
 
-/** Of the attempt that counts. */
-async function printResult(context: Context, run: RunDetails): Promise<void> {
-  const folder = await resultFolder(context, run);
-  if (folder === undefined) throw new UsageError(run.id, `${run.id}: its log is on ${run.outcome?.host}, not here`);
-  await printFrom(path.join(folder, 'log'), 0);
+async function printOpen(
+  { state }: Context,
+  redis: RedisHandle,
+  run: RunDetails,
+  follow: boolean,
+  section: LogSection | undefined,
+): Promise<void> {
+  const ended = async (): Promise<boolean> => {
+    if (!follow) return true;
+    const found = await showRun(redis, run.id);
+    return !['waiting', 'active', 'delayed'].includes(found.state);
+  };
+  await printLog(path.join(state.jobs, run.id), run.id, ended, section);
 }
 
-async function printLog(folder: string, id: string, ended: () => Promise<boolean>): Promise<void> {
+/** Of the attempt that counts. */
+async function printResult(context: Context, run: RunDetails, section?: LogSection): Promise<void> {
+  const folder = await resultFolder(context, run);
+  if (folder === undefined) throw new UsageError(run.id, `${run.id}: its log is on ${run.outcome?.host}, not here`);
+  await printFrom(path.join(folder, 'log'), 0, section);
+}
+
+async function printLog(
+  folder: string,
+  id: string,
+  ended: () => Promise<boolean>,
+  section?: LogSection,
+): Promise<void> {
   let printed = 0;
   let file: string | undefined;
   for (;;) {
@@ -45,7 +69,7 @@ async function printLog(folder: string, id: string, ended: () => Promise<boolean
     const latest = await latestLog(folder);
     if (latest !== file) printed = 0; // a new attempt
     file = latest;
-    if (file !== undefined) printed = await printFrom(file, printed);
+    if (file !== undefined) printed = await printFrom(file, printed, section);
     if (last || process.stdout.destroyed) break; // nobody reads it any more
     await changed(file ?? undefined);
   }
@@ -62,12 +86,14 @@ async function latestLog(folder: string): Promise<string | undefined> {
   );
 }
 
-async function printFrom(file: string, start: number): Promise<number> {
+async function printFrom(file: string, start: number, section?: LogSection): Promise<number> {
   let at = start;
-  for await (const chunk of createReadStream(file, { start })) {
-    at += (chunk as Buffer).length;
+  for await (const each of createReadStream(file, { start })) {
+    const chunk = each as Buffer;
+    at += chunk.length;
     if (process.stdout.destroyed) break;
-    if (!process.stdout.write(chunk as Buffer)) await unlessClosed(process.stdout);
+    const shown = section === undefined ? chunk : Buffer.from(section.feed(chunk.toString('latin1')), 'latin1');
+    if (!process.stdout.write(shown)) await unlessClosed(process.stdout);
   }
   return at;
 }
