@@ -7,7 +7,7 @@ import { cleanEnvironment, start } from '../../exec/run.ts';
 import { TestbedError } from '../../protocol/errors.ts';
 import { escapeLayer } from '../layers/merged.ts';
 import { devices } from '../layers/skeleton.ts';
-import { openRootOf } from '../process-root.ts';
+import { seeRoot } from '../seen-root.ts';
 import type { SyscallNumbers } from '../../exec/syscalls.ts';
 
 export interface Mounts {
@@ -90,10 +90,11 @@ export async function startNamespaces(
     // it lives: the next testbed gets the same
     const started = startTime(pid);
     if (started === undefined) throw new TestbedError('open', 'overlay', 'the testbed ended');
+    const openRoot = seeRoot(`/proc/${pid}/root`, () => startTime(pid) === started);
     return {
       words: [`process:${pid}:${started}`, ...kinds()],
       ended,
-      openRoot: () => openRootOf(pid, () => startTime(pid) === started),
+      openRoot: () => openRoot?.(),
       makeDirectory: (path, mode, owner) =>
         askForDirectory(child, ended, `mkdir ${mode.toString(8)} ${path}${owner === undefined ? '' : ' own'}\n`),
       stop: once(async () => {

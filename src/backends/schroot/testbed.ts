@@ -1,5 +1,5 @@
 /** A testbed in a schroot session: how commands enter it, its revert and its end. */
-import { constants, openSync, rmSync, symlinkSync } from 'node:fs';
+import { rmSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { isRoot } from '../../exec/as-root.ts';
 import { isExecutable } from '../../exec/executable.ts';
@@ -10,10 +10,9 @@ import { messageOf, TestbedError } from '../../protocol/errors.ts';
 import type { Argv, Trait } from '../../protocol/testbed.ts';
 import type { BackendTestbed } from '../backend.ts';
 import { emptyFolder } from '../layers/changes-folder.ts';
+import { seeRoot, type OpenSeenRoot } from '../seen-root.ts';
 import type { SessionFolder } from '../session-folder.ts';
 import { endByName, schrootName, type SchrootSession } from './session.ts';
-
-const openFolder = constants.O_RDONLY | constants.O_DIRECTORY;
 
 export function schrootUnavailable(): string | undefined {
   if (!isExecutable('/usr/bin/schroot')) return '/usr/bin/schroot is missing: apt-get install schroot';
@@ -51,10 +50,12 @@ async function undo({ sessionId, folder }: SchrootPlan, why: unknown): Promise<v
 
 function testbed({ folder, kept, traits, start }: SchrootPlan, first: SchrootSession): BackendTestbed {
   let current: SchrootSession | undefined;
+  let openRoot: OpenSeenRoot | undefined;
   // commands find the root by this name, which goes first: a late one is refused, and cannot hold up the end
   const link = path.join(folder.path, 'mounted');
   const began = (session: SchrootSession): void => {
     symlinkSync(session.root, link);
+    openRoot = seeRoot(session.root);
     current = session;
   };
   const end = async (): Promise<void> => {
@@ -71,7 +72,7 @@ function testbed({ folder, kept, traits, start }: SchrootPlan, first: SchrootSes
       const enter = packageFile('libexec/overlay-enter');
       return ['/usr/bin/perl', '-f', enter, String(numbers?.setns ?? 0), '0', `chroot:${link}`, '--'];
     },
-    openRoot: async () => (current === undefined ? undefined : openSync(current.root, openFolder)),
+    openRoot: async () => openRoot?.(),
     async revert() {
       await end();
       if (kept !== undefined) await emptyFolder(kept);

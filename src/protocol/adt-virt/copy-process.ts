@@ -36,21 +36,48 @@ export async function pipeline(
   return (await execute(argv, 'ignore', 'ignore', options)).reply;
 }
 
-type Stdio = 'ignore' | number;
+export type Stdio = 'ignore' | number;
+
+/** How a copy went, and what it said on standard error. */
+export interface Copied {
+  readonly reply: CopyReply;
+  readonly said: string;
+}
+
+/** How a process of a copy ended; its code means nothing when it was `late`. */
+interface Ended {
+  readonly code: number;
+  readonly said: string;
+  readonly late: boolean;
+}
 
 /** Runs to the end, or to the time limit. @returns what it said on standard error, too */
 export async function execute(
   argv: readonly string[],
   input: Stdio,
   output: Stdio,
-  { timeout, signal, log }: CopyOptions,
-): Promise<{ reply: CopyReply; said: string }> {
+  options: CopyOptions,
+): Promise<Copied> {
+  return toldOf(await attempt(argv, [input, output, 'pipe'], options), options);
+}
+
+/** @param stdio the third is ours */
+export async function attempt(
+  argv: readonly string[],
+  stdio: readonly (Stdio | 'pipe')[],
+  { timeout, signal }: CopyOptions,
+): Promise<Ended> {
   const seconds = Math.min(timeout, longestTimeout);
   const limit = seconds > 0 ? AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)]) : signal;
   limit.throwIfAborted();
-  const { code, said } = await endOf(argv, input, output, limit);
+  const ended = await endOf(argv, stdio, limit);
   signal.throwIfAborted();
-  if (limit.aborted) return { reply: 'timeout', said };
+  return { ...ended, late: limit.aborted };
+}
+
+/** The reply that this means; a failure is logged. */
+export function toldOf({ code, said, late }: Ended, { log }: CopyOptions): Copied {
+  if (late) return { reply: 'timeout', said };
   // 141: the producer died of SIGPIPE, and its reader was content
   if (code === 0 || code === 141) return { reply: 'ok', said };
   for (const line of said.trim().split('\n')) log(line);
@@ -59,15 +86,14 @@ export async function execute(
 
 async function endOf(
   [program = '', ...args]: readonly string[],
-  input: Stdio,
-  output: Stdio,
+  stdio: readonly (Stdio | 'pipe')[],
   limit: AbortSignal,
 ): Promise<{ code: number; said: string }> {
   const child = spawn(program, args, {
     cwd: '/',
     env: { ...cleanEnvironment },
     detached: true,
-    stdio: [input, output, 'pipe'],
+    stdio: [...stdio],
   });
   let said = '';
   child.stderr?.on('data', (chunk: Buffer) => {

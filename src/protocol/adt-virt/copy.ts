@@ -16,7 +16,7 @@ import { syscallNumbers } from '../../exec/syscalls.ts';
 import { messageOf } from '../errors.ts';
 import { execute, pipeline, type CopyOptions, type CopyReply } from './copy-process.ts';
 import { landIn } from './move-tree.ts';
-import { copyIn, copyOut } from './straight-copy.ts';
+import { copyStraight } from './straight-copy.ts';
 
 export type { CopyOptions, CopyReply } from './copy-process.ts';
 
@@ -34,10 +34,9 @@ export function copyDown(source: string, target: string, options: CopyOptions): 
       return pipeline(pack(path.resolve(source)), [...auxverb, ...receive, ...unpackAll], options);
     }
     await using input = await openFile(source, constants.O_RDONLY);
-    const stats = await input.stat();
-    const reply = stats.isFile() ? await copyIn(options, input.fd, target) : undefined;
-    if (reply !== undefined) return reply;
-    const mode = (stats.mode & 0o7777).toString(8);
+    const mode = ((await input.stat()).mode & 0o7777).toString(8);
+    const straight = await copyStraight(['down', target, mode], input.fd, 'ignore', options);
+    if (straight !== undefined) return straight.reply;
     const receive = withPerl('/bin/cat >"$1" && exec /bin/chmod "$2" "$1"', 'down', target, mode);
     return (await execute([...auxverb, ...receive], input.fd, 'ignore', options)).reply;
   });
@@ -68,17 +67,13 @@ async function copyFileUp(source: string, target: string, options: CopyOptions):
   const send = withPerl('/usr/bin/stat -Lc "mode %a" -- "$1" >&2 && exec /bin/cat -- "$1"', 'up', source);
   const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
   await using output = await openFile(target, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW);
-  const isFile = (await output.stat()).isFile();
-  const straight = isFile ? await copyOut(options, source, output.fd) : undefined;
-  if (straight !== undefined) {
-    if (straight.reply === 'ok') await output.chmod(straight.mode & 0o777);
-    return straight.reply;
-  }
-  if (isFile) await output.truncate();
-  const { reply, said } = await execute([...options.auxverb, ...send], 'ignore', output.fd, options);
+  const { reply, said } =
+    (await copyStraight(['up', source], 'ignore', output.fd, options)) ??
+    (await execute([...options.auxverb, ...send], 'ignore', output.fd, options));
   const mode = /^mode ([0-7]{1,5})$/m.exec(said)?.[1];
   // a device of this host (`copyup FILE /dev/null`) keeps its own
-  if (reply === 'ok' && mode !== undefined && isFile) await output.chmod(Number.parseInt(mode, 8) & 0o777);
+  if (reply === 'ok' && mode !== undefined && (await output.stat()).isFile())
+    await output.chmod(Number.parseInt(mode, 8) & 0o777);
   return reply;
 }
 

@@ -1,5 +1,6 @@
 /** Single files of a testbed whose root this host sees, without any program of the testbed. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, constants, openSync, readdirSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -99,6 +100,28 @@ test('a root that cannot be opened is as one that is not seen; none stays open',
   expect(await copyDown(at('a'), '/none/b', options())).toBe('copy-failed');
   expect(readdirSync('/proc/self/fd').length).toBe(before);
   expect(() => closeSync(opened[0] ?? -1)).toThrow('EBADF');
+});
+
+test('who holds a file by a lease holds up nobody', async () => {
+  await writeFile(at('a'), 'x');
+  await writeFile(at('root/sub/held'), 'y');
+  const hold = `open my $f, '+<', $ARGV[0] or die; $SIG{IO} = 'IGNORE'; fcntl $f, 1024, 1 or die; $| = 1; print "held\n"; sleep 60`;
+  const holder = spawn('/usr/bin/perl', ['-e', hold, at('root/sub/held')], { stdio: ['ignore', 'pipe', 'inherit'] });
+  try {
+    await once(holder.stdout, 'data');
+    expect(await copyDown(at('a'), '/sub/held', options({ timeout: 10 }))).toBe('copy-failed');
+    expect(await copyUp('/sub/held', at('c'), options({ timeout: 10 }))).toBe('copy-failed');
+  } finally {
+    holder.kill('SIGKILL');
+  }
+});
+
+test('a root that is never told is given up with the signal', async () => {
+  await writeFile(at('a'), 'x');
+  const stop = new AbortController();
+  const copying = copyDown(at('a'), '/sub/b', options({ openRoot: () => new Promise(() => {}), signal: stop.signal }));
+  stop.abort(new Error('enough'));
+  await expect(copying).rejects.toThrow('enough');
 });
 
 test('the time limit ends a large copy', async () => {
