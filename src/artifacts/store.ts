@@ -50,8 +50,13 @@ export async function takeFile(store: string, sha256: string, target: string): P
     throw error;
   }
   if ((await sha256Of(target)) !== sha256) throw new ArtifactUnusable('damaged', sha256);
+  await markUsed(stored).catch(() => {}); // another user's store may forbid it
+}
+
+/** For worker/tidy.ts. Never back: a host whose clock is behind would make it look old to all others. */
+async function markUsed(stored: string): Promise<void> {
   const now = new Date();
-  await utimes(stored, now, now).catch(() => {}); // it is used still: worker/tidy.ts; another user's store may forbid it
+  if ((await stat(stored)).mtimeMs < now.getTime()) await utimes(stored, now, now);
 }
 
 export async function sha256Of(file: string): Promise<string> {

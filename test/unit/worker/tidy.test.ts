@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { putFile, takeFile } from '../../../src/artifacts/store.ts';
 import { tidy } from '../../../src/worker/tidy.ts';
 
@@ -58,6 +58,19 @@ test('inputs go when no job has used them for twice as long; dead drafts go the 
   await age(artifacts, 59);
   expect(await tidy({ jobs, artifacts }, day)).toEqual({ runs: 0, inputs: 0 });
   expect((await readdir(artifacts)).toSorted()).toEqual(stored.slice(1).toSorted());
+});
+
+test('a host whose clock is behind makes no input look old', async () => {
+  const source = path.join(root, 'source');
+  await writeFile(source, 'waited for');
+  const { sha256 } = await putFile(artifacts, source);
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 400 * day });
+  try {
+    await takeFile(artifacts, sha256, path.join(root, 'taken'));
+  } finally {
+    vi.useRealTimers();
+  }
+  expect(await tidy({ jobs, artifacts }, 30 * day)).toEqual({ runs: 0, inputs: 0 });
 });
 
 test('a host that never had a job has nothing to tidy', async () => {
