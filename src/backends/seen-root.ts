@@ -16,26 +16,23 @@ export type OpenSeenRoot = () => number | undefined;
 export function seeRoot(place: string, isStill: () => boolean = () => true): OpenSeenRoot | undefined {
   if (!isRoot()) return undefined;
   const open = (): number => openSync(place, O_PATH | constants.O_DIRECTORY);
-  const first = mountOf(open);
-  if (first === undefined) return undefined;
+  const seen = tryTo(open);
+  if (seen === undefined) return undefined;
+  const first = mountOf(seen);
+  closeSync(seen);
   return () => {
     const root = tryTo(open);
     if (root === undefined) return undefined;
-    if (mountOf(() => root, false) === first && tryTo(isStill) === true) return root;
+    if (mountOf(root) === first && tryTo(isStill) === true) return root;
     closeSync(root);
     return undefined;
   };
 }
 
 /** The kernel's number of the mount. */
-function mountOf(open: () => number, close = true): string | undefined {
-  const descriptor = tryTo(open);
-  if (descriptor === undefined) return undefined;
-  try {
-    return /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'))?.[1];
-  } finally {
-    if (close) closeSync(descriptor);
-  }
+function mountOf(descriptor: number): string {
+  const about = readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8');
+  return /^mnt_id:\s*(\d+)$/m.exec(about)?.[1] ?? '';
 }
 
 function tryTo<T>(action: () => T): T | undefined {
