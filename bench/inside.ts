@@ -1,6 +1,4 @@
 /** The measurement itself, once a place of its own is there: base image, sections, results, report. */
-import { writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { makeBaseImage, type BaseImage } from './base-image.ts';
 import { measureBuild } from './hello.ts';
 import { endLeftovers } from './leftovers.ts';
@@ -9,10 +7,10 @@ import type { Options, Section } from './options.ts';
 import { makePlace, type Place } from './place.ts';
 import { measureQueue } from './queue.ts';
 import { measureReaders } from './readers.ts';
-import { report } from './report.ts';
 import { readResults, writeResults, type Results, type SectionContext } from './results.ts';
 import { measureUpdate } from './update.ts';
 import { measureWire } from './wire.ts';
+import { writeReport } from './write-report.ts';
 
 /** Made when the first section asks for it. */
 type BaseImages = () => Promise<BaseImage>;
@@ -57,7 +55,7 @@ async function measure(section: Section, place: Place, base: BaseImages, options
 function keep(measured: Results): void {
   const results = { ...readResults(), ...measured };
   writeResults(results);
-  writeFileSync(fileURLToPath(new URL('./README.md', import.meta.url)), report(results));
+  writeReport(results);
 }
 
 async function contextOf(

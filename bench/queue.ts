@@ -1,7 +1,5 @@
 /** The queue: handing in an archive rebuild, claiming, ending; what an idle fleet costs; how long a dead host is missed. */
-import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { Worker } from 'bullmq';
 import { debianArchitecture } from '../src/exec/debian-architecture.ts';
 import { enqueue, enqueueAll } from '../src/producer/enqueue.ts';
@@ -18,15 +16,11 @@ import { measureThroughput, rawQueue } from './throughput.ts';
 const size = { enqueue: 40_000, latency: 300, throughput: 2_000, hosts: 500, images: 200, idleSeconds: 30 } as const;
 const slots = 8;
 
-/** What the long run of the chaos suite has said, where there was one (`npm run test:chaos`). */
-const chaosFile = fileURLToPath(new URL('./chaos.txt', import.meta.url));
-
 export async function measureQueue(place: Place, rounds: number): Promise<QueueResults> {
   const results: QueueResults = {
     size: { ...size, slots },
     programs: { goldbed: {}, bullmq: {} },
     fleet: {},
-    chaos: [],
   };
   const note: Note = (program, quantity, value) => {
     (results.programs[program] ??= {})[quantity] = [...(results.programs[program]?.[quantity] ?? []), value];
@@ -47,7 +41,6 @@ export async function measureQueue(place: Place, rounds: number): Promise<QueueR
   place.say('queue: a host that dies');
   await using server = await startServer(place, 'queue-dead');
   note('goldbed', 'deadHost', await measureDeadHost(server, place));
-  if (existsSync(chaosFile)) results.chaos = readFileSync(chaosFile, 'utf8').split('\n').filter(Boolean);
   return results;
 }
 

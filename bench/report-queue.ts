@@ -8,7 +8,7 @@ const bars = { enqueue: 10, bytes: 2048, latency: 250, cpu: 5, deadHost: 60 } as
 type Queue = NonNullable<Results['queue']>;
 type Of = (program: string, quantity: string) => readonly number[];
 
-export function queueLines({ size, programs, fleet, chaos }: Queue): string[] {
+export function queueLines({ size, programs, fleet }: Queue): string[] {
   const of: Of = (program, quantity) => programs[program]?.[quantity] ?? [];
   const count = (name: string): string => (size[name] ?? 0).toLocaleString('en');
   const versus = (quantity: string): string => ratio(of('goldbed', quantity), of('bullmq', quantity));
@@ -27,7 +27,6 @@ export function queueLines({ size, programs, fleet, chaos }: Queue): string[] {
     '',
     ...throughputLines(of, count),
     ...barLines(of, count, fleet),
-    ...chaosLines(chaos),
   ];
 }
 
@@ -89,11 +88,6 @@ function barLines(of: Of, count: (name: string) => string, fleet: Queue['fleet']
       ? []
       : ['A dead host: its worker is killed with SIGKILL while it runs a job; the fleet has its default times.', '']),
   ];
-}
-
-function chaosLines(chaos: Queue['chaos']): string[] {
-  if (chaos.length === 0) return [];
-  return ['The chaos suite (`npm run test:chaos`), run by run:', '', ...chaos.map((line) => `- ${line}`), ''];
 }
 
 function grouped(value: number): string {

@@ -1,6 +1,8 @@
 /** bench/README.md, made from the results. */
 import { readersLines } from './report-readers.ts';
 import { queueLines } from './report-queue.ts';
+import { chaosLines } from './report-chaos.ts';
+import type { ChaosFleet } from './chaos.ts';
 import { stepPrefix, type Results, type SectionContext } from './results.ts';
 import { table, verdict } from './table.ts';
 import { names, twins } from './servers.ts';
@@ -10,7 +12,7 @@ import { figure, median, ratio, spread } from './statistics.ts';
 
 type Row = Readonly<Record<string, readonly number[]>>;
 
-export function report({ wire, build, update, readers, queue }: Results): string {
+export function report({ wire, build, update, readers, queue }: Results, chaos: readonly ChaosFleet[]): string {
   return [
     introduction,
     ...(wire === undefined ? [] : wireSection(wire)),
@@ -18,6 +20,7 @@ export function report({ wire, build, update, readers, queue }: Results): string
     ...(update === undefined ? [] : updateSection(update)),
     ...(readers === undefined ? [] : [...readersLines(readers), ...contextLines(readers.context)]),
     ...(queue === undefined ? [] : [...queueLines(queue), ...contextLines(queue.context)]),
+    ...chaosLines(chaos),
     '',
   ].join('\n');
 }

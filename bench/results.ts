@@ -39,8 +39,6 @@ const queueSchema = z.object({
   size: z.record(z.string(), z.number()),
   programs: rows,
   fleet: z.record(z.string(), z.number()),
-  /** A line for each run of the chaos suite that was kept. */
-  chaos: z.array(z.string()).default([]),
 });
 export type QueueResults = z.infer<typeof queueSchema>;
 

@@ -8,6 +8,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseOptions, usage } from './options.ts';
+import { readResults } from './results.ts';
+import { writeReport } from './write-report.ts';
 
 const insideVariable = 'GOLDBED_BENCH_FOLDER';
 
@@ -22,7 +24,7 @@ function outside(): void {
     return;
   }
   try {
-    parseOptions(args);
+    if (parseOptions(args).report) return writeReport(readResults());
   } catch (error) {
     fail(`${error instanceof Error ? error.message : String(error)}\n${usage}`, 64);
   }

@@ -13,7 +13,7 @@ import { readHead } from '../../src/golden/store.ts';
 import { verifyGeneration } from '../../src/golden/verify-generation.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
 import { testCache } from './fixtures/base-image.ts';
-import { Goldbed, goldbedWithImage, smallImage, wholeLayer, virtProgram } from './fixtures/goldbed.ts';
+import { baseRoot, Goldbed, virtProgram } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { Wire, type ServerUnderTest } from './vectors/describe-virt-server.ts';
 
@@ -24,9 +24,8 @@ const notRoot = process.getuid?.() === 0 ? undefined : 'not root';
 
 let root: string;
 beforeAll(async () => {
-  const { state } = await goldbedWithImage(smallImage);
   root = await mkdtemp(path.join(testCache(), 'broken-'));
-  const made = await new Goldbed(root).run('image', 'import', image, await wholeLayer(state, smallImage.name));
+  const made = await new Goldbed(root).run('image', 'import', image, await baseRoot());
   expect(made.code, made.stderr).toBe(0);
 });
 afterAll(async () => {

@@ -16,7 +16,7 @@ import { stateAt } from '../../src/config/state.ts';
 import { isExecutable } from '../../src/exec/executable.ts';
 import { testCache } from './fixtures/base-image.ts';
 import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
-import { Goldbed, goldbedWithImage, smallImage, wholeLayer, testImage } from './fixtures/goldbed.ts';
+import { baseRoot, Goldbed, goldbedWithImage, testImage } from './fixtures/goldbed.ts';
 import { leftovers, logSays } from './fixtures/left-behind.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { writeToy } from './fixtures/toy-package.ts';
@@ -43,7 +43,6 @@ describeWith('overlay', unavailable, 'cancelling all of', () => {
 
   beforeAll(async () => {
     const { state } = await goldbedWithImage();
-    await goldbedWithImage(smallImage);
     daemon = noDocker === undefined ? await startDockerDaemon() : undefined;
     const docker = daemon === undefined ? {} : { GOLDBED_DOCKER_SOCKET: daemon.socket, GOLDBED_DOCKER_NETWORK: 'host' };
     goldbed = new Goldbed(state, docker);
@@ -141,7 +140,7 @@ describeWith('overlay', unavailable, 'cancelling all of', () => {
 });
 
 async function importStuck(goldbed: Goldbed): Promise<void> {
-  const original = await wholeLayer(goldbed.state, smallImage.name);
+  const original = await baseRoot();
   const tree = await mkdtemp(path.join(testCache(), 'stuck-'));
   try {
     execFileSync('cp', ['--archive', `${original}/.`, tree]);

@@ -12,7 +12,7 @@ import { contentOf } from '../../src/golden/stack.ts';
 import { readHead } from '../../src/golden/store.ts';
 import { publishFiles } from '../unit/golden/fixtures/images.ts';
 import { testCache } from './fixtures/base-image.ts';
-import { Goldbed, goldbedWithImage, smallImage, wholeLayer } from './fixtures/goldbed.ts';
+import { baseRoot, Goldbed } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 
 const unavailable = await overlayBackend(stateAt('/nonexistent')).unavailable();
@@ -39,8 +39,7 @@ describeWith('overlay', unavailable, 'a deep stack', () => {
   });
 
   test('is flattened by the worker that published it, after the job has ended', async () => {
-    const { state: shared } = await goldbedWithImage(smallImage);
-    const made = await goldbed.run('image', 'import', 'deep', await wholeLayer(shared, smallImage.name));
+    const made = await goldbed.run('image', 'import', 'deep', await baseRoot());
     expect(made.code, made.stderr).toBe(0);
     await publish('deep', 2, flattenFrom - 1);
     const worker = await goldbed.startWorker();

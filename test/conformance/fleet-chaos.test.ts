@@ -1,7 +1,8 @@
 /**
  * A fleet whose parts are killed, frozen and cut off at random: every job that was acknowledged ends in exactly one result,
  * of an attempt that there was; slots are never exceeded; and at the end nothing is left. GOLDBED_CHAOS_SEED replays the
- * faults, GOLDBED_FLEET_FAULTS sets how many.
+ * faults, GOLDBED_FLEET_FAULTS sets how many: a thousand each for one fleet after another, with one seed after another, so
+ * that what fails can be replayed in minutes.
  */
 import { appendFileSync } from 'node:fs';
 import { mkdir, symlink } from 'node:fs/promises';
@@ -15,7 +16,7 @@ import { waitFor } from '../../src/producer/runs.ts';
 import { jobRequestSchema, type JobRequest } from '../../src/protocol/job-request.ts';
 import { dice, fleetFaults, type Dice } from './fixtures/dice.ts';
 import { Fleet } from './fixtures/fleet.ts';
-import { historyOf, leftOnHosts } from './fixtures/fleet-history.ts';
+import { historyOf, leftOnHosts, type History } from './fixtures/fleet-history.ts';
 import { requestFor, someFault } from './fixtures/fleet-faults.ts';
 import { buildImage, goldbedWithImage } from './fixtures/goldbed.ts';
 import { clockUnavailable } from './fixtures/moving-clock.ts';
@@ -24,7 +25,12 @@ import { describeWith } from './fixtures/requirements.ts';
 import { writeToy } from './fixtures/toy-package.ts';
 
 const unavailable = clockUnavailable ?? (await overlayBackend(stateAt('/nonexistent')).unavailable());
-const count = fleetFaults(300);
+const wanted = fleetFaults(300);
+const perFleet = 1000;
+/** How many faults each fleet meets. */
+const fleets = Array.from({ length: Math.ceil(wanted / perFleet) }, (_, index) =>
+  Math.min(perFleet, wanted - index * perFleet),
+);
 const never = new AbortController().signal;
 
 /**
@@ -33,63 +39,80 @@ const never = new AbortController().signal;
  */
 const tenYears = 315_360_000;
 
-describeWith('overlay', unavailable, 'a fleet', () => {
-  let fleet: Fleet;
-  beforeAll(async () => {
-    fleet = await Fleet.make(3, { clocks: true, smallDisks: 1 });
-    await offerRealBuilds(fleet);
+for (const [index, count] of fleets.entries()) {
+  describeWith('overlay', unavailable, `fleet ${index}`, () => {
+    let fleet: Fleet;
+    beforeAll(async () => {
+      fleet = await Fleet.make(3, { clocks: true, smallDisks: 1 });
+      await offerRealBuilds(fleet);
+    });
+    afterAll(() => fleet[Symbol.asyncDispose](), 60_000);
+
+    test(
+      `loses no job and counts none twice under ${count} faults`,
+      async () => {
+        const told = await torment(fleet, dice('fleet chaos', index), count);
+        tell(told);
+        expect(told.complaints, told.complaints.join('; ')).toEqual([]);
+      },
+      count * 4_000 + 120_000,
+    );
   });
-  afterAll(() => fleet[Symbol.asyncDispose](), 60_000);
+}
 
-  test(
-    `loses no job and counts none twice under ${count} faults`,
-    async () => {
-      const random = dice('fleet chaos');
-      const requests: JobRequest[] = [];
-      const runIds = new Set<string>();
-      const hand = async (request: JobRequest): Promise<void> => {
-        requests.push(request);
-        // what has ended already is not begun anew: a second run that the server forgets could not be told from the first one
-        runIds.add((await enqueue(fleet.redis, request, 'amd64', { reuse: true })).runId);
-      };
-      const complaints: string[] = [];
-      const desk = {
-        hand,
-        acknowledged: (runId: string) => void runIds.add(runId),
-        complain: (what: string) => void complaints.push(what),
-      };
-      const injected = new Map<string, number>();
-      for (const host of fleet.hosts) host.start();
-      for (let number = 0; number < count; number += 1) {
-        const { mild, builds } = phaseOf(number);
-        const handing = [hand(someRequest(random, `a${number}`))];
-        if (random.roll(2) < 1) handing.push(hand(someRequest(random, `b${number}`)));
-        if (builds) handing.push(hand(await realBuild(fleet, number)));
-        const fault = someFault(random, mild);
-        injected.set(fault.name, (injected.get(fault.name) ?? 0) + 1);
-        await fault.inject(fleet, random, { ...desk, number });
-        await Promise.all(handing);
-      }
-      // a server that lost its last writes may not know of them: handing in again changes nothing for the others
-      for (const { runId } of await enqueueAll(fleet.redis, requests, 'amd64', { reuse: true })) runIds.add(runId);
-      for (const runId of runIds) await waitFor(fleet.redis, runId, never);
-      await Promise.all(fleet.hosts.map((host) => host.leave()));
-      const history = await historyOf(fleet, [...runIds]);
-      process.stderr.write(`fleet chaos: ${summary(injected, history)}\n`);
-      const kept = process.env['GOLDBED_CHAOS_SUMMARY']; // for the bench's report
-      if (kept) appendFileSync(kept, `${new Date().toISOString().slice(0, 10)}: ${summary(injected, history)}\n`);
-      const all = [...complaints, ...history.complaints, ...leftOnHosts(fleet)];
-      expect(all, all.join('; ')).toEqual([]);
-    },
-    count * 4_000 + 120_000,
+/** Hands in jobs and injects faults, until all jobs have ended; and looks at what has become of them. */
+async function torment(fleet: Fleet, random: Dice, count: number): Promise<Told> {
+  const requests: JobRequest[] = [];
+  const runIds = new Set<string>();
+  const hand = async (request: JobRequest): Promise<void> => {
+    requests.push(request);
+    // what has ended already is not begun anew: a second run that the server forgets could not be told from the first one
+    runIds.add((await enqueue(fleet.redis, request, 'amd64', { reuse: true })).runId);
+  };
+  const complaints: string[] = [];
+  const desk = {
+    hand,
+    acknowledged: (runId: string) => void runIds.add(runId),
+    complain: (what: string) => void complaints.push(what),
+  };
+  const injected = new Map<string, number>();
+  for (const host of fleet.hosts) host.start();
+  for (let number = 0; number < count; number += 1) {
+    const { mild, builds } = phaseOf(number, count);
+    const handing = [hand(someRequest(random, `a${number}`))];
+    if (random.roll(2) < 1) handing.push(hand(someRequest(random, `b${number}`)));
+    if (builds) handing.push(hand(await realBuild(fleet, number)));
+    const fault = someFault(random, mild);
+    injected.set(fault.name, (injected.get(fault.name) ?? 0) + 1);
+    await fault.inject(fleet, random, { ...desk, number });
+    await Promise.all(handing);
+  }
+  // a server that lost its last writes may not know of them: handing in again changes nothing for the others
+  for (const { runId } of await enqueueAll(fleet.redis, requests, 'amd64', { reuse: true })) runIds.add(runId);
+  for (const runId of runIds) await waitFor(fleet.redis, runId, never);
+  await Promise.all(fleet.hosts.map((host) => host.leave()));
+  const history = await historyOf(fleet, [...runIds]);
+  const all = [...complaints, ...history.complaints, ...leftOnHosts(fleet)];
+  return { ...history, seed: random.seed, faults: Object.fromEntries(injected), complaints: all };
+}
+
+interface Told extends History {
+  readonly seed: number;
+  readonly faults: Readonly<Record<string, number>>;
+}
+
+/** In a line for people; and as one of JSON for the bench's report (`bench/chaos.ts` says what is in it). */
+function tell({ seed, faults, jobs, real, attempts, repeated, complaints }: Told): void {
+  const kinds = Object.entries(faults).map(([name, times]) => `${times} ${name}`);
+  const count = Object.values(faults).reduce((sum, times) => sum + times, 0);
+  const lost = complaints.filter((each) => each.includes(': lost: ')).length;
+  process.stderr.write(
+    `fleet chaos: ${count} faults (${kinds.join(', ')}), ${jobs} jobs (${real} real builds) in ${attempts} attempts, ${lost} lost, ${repeated} done again but counted once\n`,
   );
-});
-
-function summary(injected: ReadonlyMap<string, number>, history: Awaited<ReturnType<typeof historyOf>>): string {
-  const kinds = [...injected].map(([name, times]) => `${times} ${name}`);
-  const lost = history.complaints.filter((each) => each.includes(': lost: ')).length;
-  const { jobs, real, attempts, repeated } = history;
-  return `${count} faults (${kinds.join(', ')}), ${jobs} jobs (${real} real builds) in ${attempts} attempts, ${lost} lost, ${repeated} done again but counted once`;
+  const kept = process.env['GOLDBED_CHAOS_SUMMARY'];
+  const date = new Date().toISOString().slice(0, 10);
+  const line = { date, seed, faults, jobs, real, attempts, lost, repeated, complaints: complaints.length };
+  if (kept) appendFileSync(kept, `${JSON.stringify(line)}\n`);
 }
 
 function someRequest(random: Dice, name: string): JobRequest {
@@ -101,7 +124,7 @@ function someRequest(random: Dice, name: string): JobRequest {
  * Real builds last for longer than a host lives under the worst faults, so the last fifth of each 300 is mild, and begins
  * with two of them.
  */
-function phaseOf(number: number): { readonly mild: boolean; readonly builds: boolean } {
+function phaseOf(number: number, count: number): { readonly mild: boolean; readonly builds: boolean } {
   const cycle = Math.min(count, 300);
   const mildFrom = Math.floor(cycle * 0.8);
   const at = number % cycle;

@@ -5,7 +5,7 @@ import { overlayBackend } from '../../src/backends/overlay/index.ts';
 import { stateAt } from '../../src/config/state.ts';
 import { joinSteps, updateSteps, type UpdateStep } from '../../src/golden/update-steps.ts';
 import { runInside } from '../../src/golden/verify.ts';
-import { goldbedWithImage, smallImage, wholeLayer } from './fixtures/goldbed.ts';
+import { baseRoot, goldbedWithImage, smallImage } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 
 const never = new AbortController().signal;
@@ -74,7 +74,7 @@ describeWith('overlay', unavailable, 'steps that are joined', () => {
     preparation: readonly string[],
   ): Promise<{ left: string; dpkgs: number }> {
     const goldbed = await goldbedWithImage(smallImage);
-    const content = { layers: [await wholeLayer(goldbed.state, smallImage.name)] };
+    const content = { layers: [await baseRoot()] };
     const sessionId = randomUUID().replaceAll('-', '');
     await using testbed = await overlayBackend(stateAt(goldbed.state)).open(content, { sessionId }, never);
     const inside = async (argv: readonly string[]): Promise<string> => {
