@@ -69,6 +69,13 @@ async function torment(fleet: Fleet, random: Dice, count: number): Promise<Told>
     // what has ended already is not begun anew: a second run that the server forgets could not be told from the first one
     runIds.add((await enqueue(fleet.redis, request, 'amd64', { reuse: true })).runId);
   };
+  const ended = async (these: readonly JobRequest[]): Promise<void> => {
+    // a server that lost its last writes may not know of them: handing in again changes nothing for the others
+    const again = await enqueueAll(fleet.redis, these, 'amd64', { reuse: true });
+    for (const { runId } of again) runIds.add(runId);
+    for (const { runId } of again) await waitFor(fleet.redis, runId, never);
+  };
+  const building: JobRequest[] = [];
   const complaints: string[] = [];
   const desk = {
     hand,
@@ -79,16 +86,20 @@ async function torment(fleet: Fleet, random: Dice, count: number): Promise<Told>
   for (const host of fleet.hosts) host.start();
   for (let number = 0; number < count; number += 1) {
     const { mild, builds } = phaseOf(number, count);
+    if (!mild) await ended(building.splice(0));
     const handing = [hand(someRequest(random, `a${number}`))];
     if (random.roll(2) < 1) handing.push(hand(someRequest(random, `b${number}`)));
-    if (builds) handing.push(hand(await realBuild(fleet, number)));
+    if (builds) {
+      const build = await realBuild(fleet, number);
+      building.push(build);
+      handing.push(hand(build));
+    }
     const fault = someFault(random, mild);
     injected.set(fault.name, (injected.get(fault.name) ?? 0) + 1);
     await fault.inject(fleet, random, { ...desk, number });
     await Promise.all(handing);
   }
-  // a server that lost its last writes may not know of them: handing in again changes nothing for the others
-  for (const { runId } of await enqueueAll(fleet.redis, requests, 'amd64', { reuse: true })) runIds.add(runId);
+  await ended(requests);
   for (const runId of runIds) await waitFor(fleet.redis, runId, never);
   await Promise.all(fleet.hosts.map((host) => host.leave()));
   const history = await historyOf(fleet, [...runIds]);
@@ -122,7 +133,7 @@ function someRequest(random: Dice, name: string): JobRequest {
 
 /**
  * Real builds last for longer than a host lives under the worst faults, so the last fifth of each 300 is mild, and begins
- * with two of them.
+ * with two of them. The worst ones go on when they have ended.
  */
 function phaseOf(number: number, count: number): { readonly mild: boolean; readonly builds: boolean } {
   const cycle = Math.min(count, 300);
