@@ -17,13 +17,14 @@ export interface DockerSettings {
   readonly init: boolean;
 }
 
-/**
- * `DOCKER_HOST` counts where it names a local socket: a testbed's files must be on this host.
- * @throws {ConfigError}
- */
+/** The socket that `DOCKER_HOST` names; it counts where that is a local one: a testbed's files must be on this host. */
+export function dockerHostSocket(env: NodeJS.ProcessEnv): string | undefined {
+  return /^unix:\/\/(\/.+)$/.exec(env['DOCKER_HOST'] ?? '')?.[1];
+}
+
+/** @throws {ConfigError} */
 export function dockerSettings(env: NodeJS.ProcessEnv, file: z.infer<typeof dockerSchema> | undefined): DockerSettings {
-  const [, local] = /^unix:\/\/(\/.+)$/.exec(env['DOCKER_HOST'] ?? '') ?? [];
-  const socket = env['GOLDBED_DOCKER_SOCKET'] || file?.socket || local || '/var/run/docker.sock';
+  const socket = env['GOLDBED_DOCKER_SOCKET'] || file?.socket || dockerHostSocket(env) || '/var/run/docker.sock';
   const network = env['GOLDBED_DOCKER_NETWORK'] || file?.network;
   return {
     socket,

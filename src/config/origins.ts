@@ -1,4 +1,5 @@
 /** Where each setting comes from, for a person who wonders why it is not as they wrote it. */
+import { dockerHostSocket } from './docker.ts';
 import { readSettingsFiles, type Settings } from './load.ts';
 
 export interface OriginatedSetting {
@@ -31,7 +32,7 @@ export function settingsWithOrigins(settings: Settings, env: NodeJS.ProcessEnv):
     if (variable !== undefined && env[variable]) return { key, value, origin: variable };
     const file = files.find(({ settings: own }) => has(own, path))?.file;
     if (file !== undefined) return { key, value, origin: file };
-    const docker = key === 'docker.socket' && value === env['DOCKER_HOST']?.replace(/^unix:\/\//, '');
+    const docker = key === 'docker.socket' && value === dockerHostSocket(env);
     return { key, value, origin: docker ? 'DOCKER_HOST' : 'default' };
   });
 }

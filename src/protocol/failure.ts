@@ -10,6 +10,7 @@ import {
   TestbedError,
   UsageError,
 } from './errors.ts';
+import { parseJson } from './json.ts';
 import { isHostFailure } from './host-failure.ts';
 
 export const failureSchema = z.object({
@@ -37,11 +38,7 @@ export function failureError(failure: Failure, cause: unknown): Error {
 
 /** Whatever stands in `failedReason`; BullMQ writes some itself (a job that was lost too often). */
 export function parseFailure(failedReason: string): Failure {
-  try {
-    return failureSchema.parse(JSON.parse(failedReason));
-  } catch {
-    return { class: 'lost', message: failedReason };
-  }
+  return failureSchema.safeParse(parseJson(failedReason)).data ?? { class: 'lost', message: failedReason };
 }
 
 /** The reason with which a run is cancelled whose deadline has passed. */

@@ -1,5 +1,6 @@
 /** Messages that save waiting: lossy by design, everything that they tell can also be found by looking. */
 import * as z from 'zod';
+import { parseJson } from './json.ts';
 
 export const nudgeSchema = z.union([
   z.strictObject({ enqueued: z.string() }),
@@ -11,9 +12,5 @@ export type Nudge = z.infer<typeof nudgeSchema>;
 
 /** Undefined for what another program, or another version, has said. */
 export function parseNudge(message: string): Nudge | undefined {
-  try {
-    return nudgeSchema.parse(JSON.parse(message));
-  } catch {
-    return undefined;
-  }
+  return nudgeSchema.safeParse(parseJson(message)).data;
 }

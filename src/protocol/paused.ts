@@ -1,4 +1,5 @@
 /** What an operator has paused: its jobs are not begun until that is taken back. */
+import { parseJson } from './json.ts';
 import { drainedSchema, type Drained } from './presence.ts';
 
 /** `image:NAME`, `label:NAME` or `job:ID`, as the hash in Redis has it. */
@@ -13,9 +14,5 @@ export function pausedText(name: string): string {
 
 /** That it stands there is what counts: an entry of another version holds as well. */
 export function parseHeldBack(text: string): Drained {
-  try {
-    return drainedSchema.parse(JSON.parse(text));
-  } catch {
-    return { reason: 'unknown', since: 0 };
-  }
+  return drainedSchema.safeParse(parseJson(text)).data ?? { reason: 'unknown', since: 0 };
 }

@@ -1,5 +1,6 @@
 /** What a running worker says of itself in Redis: for those who wait for one, and for `goldbed host`. */
 import * as z from 'zod';
+import { parseJson } from './json.ts';
 import { fits, minus, resourcesSchema, sizeSchema, usualSize, type Size } from './size.ts';
 
 /** What another version says beside this is passed over. */
@@ -56,11 +57,7 @@ export function hasRoomFor({ capacity, reserved, sizes, slots, busy }: Presence,
 
 /** Undefined for nothing, and for what another version, or another program, has written. */
 export function parsePresence(text: string | null | undefined): Presence | undefined {
-  try {
-    return presenceSchema.parse(JSON.parse(text ?? ''));
-  } catch {
-    return undefined;
-  }
+  return presenceSchema.safeParse(parseJson(text ?? '')).data;
 }
 
 /** What an operator has said of a host: it takes no jobs until that is taken back. */

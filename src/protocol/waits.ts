@@ -1,5 +1,6 @@
 /** Why a job that could run does not run yet: kept in its run's hash in Redis, for those who ask, and for its next claim. */
 import * as z from 'zod';
+import { parseJson } from './json.ts';
 import { imageNameSchema } from './image.ts';
 
 export const waitsSchema = z.object({
@@ -16,9 +17,5 @@ export type Waits = z.infer<typeof waitsSchema>;
 
 /** Undefined for nothing, and for what another version has written. */
 export function parseWaits(text: string | null | undefined): Waits | undefined {
-  try {
-    return waitsSchema.parse(JSON.parse(text ?? ''));
-  } catch {
-    return undefined;
-  }
+  return waitsSchema.safeParse(parseJson(text ?? '')).data;
 }

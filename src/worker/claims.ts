@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { createRedisBackend, Job, Worker, type BackendFactory, type RedisQueueBackend } from 'bullmq';
 import { failureError } from '../protocol/failure.ts';
+import { parseJson } from '../protocol/json.ts';
 import type { RoutingKey } from '../protocol/routing.ts';
 import type { RedisHandle } from '../redis/connect.ts';
 import { nudge } from '../redis/nudges.ts';
@@ -279,10 +280,5 @@ const withoutBlocking: BackendFactory<RedisQueueBackend> = (name, options) =>
   createRedisBackend(name, options, { withBlockingConnection: false });
 
 function isJson(text: string | null | undefined): text is string {
-  try {
-    JSON.parse(text ?? '');
-    return true;
-  } catch {
-    return false;
-  }
+  return parseJson(text ?? '') !== undefined;
 }

@@ -3,6 +3,7 @@ import type Docker from 'dockerode';
 import { isAlive, processIdentitySchema } from '../../exec/process-identity.ts';
 import { within } from '../../exec/patience.ts';
 import { TestbedError } from '../../protocol/errors.ts';
+import { parseJson } from '../../protocol/json.ts';
 import { connect, type DockerSettings } from './client.ts';
 import { removeUnused } from './image.ts';
 import { ownerLabel, sessionLabel } from './labels.ts';
@@ -39,12 +40,4 @@ async function reapContainers(docker: Docker): Promise<void> {
     return !(owner.success && isAlive(owner.data));
   });
   await Promise.allSettled(left.map(({ Id }) => docker.getContainer(Id).remove({ force: true, v: true })));
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

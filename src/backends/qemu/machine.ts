@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import { stripVTControlCharacters } from 'node:util';
 import * as z from 'zod';
 import { killGroup, start } from '../../exec/run.ts';
+import { parseJson } from '../../protocol/json.ts';
 import { emulator } from './emulator.ts';
 import { listen } from './listen.ts';
 
@@ -80,14 +81,6 @@ async function endOf(child: ChildProcess): Promise<string> {
   }
   await once(child, 'close').catch((error: unknown) => (reason = String(error)));
   return reason;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 /** qemu(1). Nothing of the host's configuration; the monitor is standard input and output. */
