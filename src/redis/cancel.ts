@@ -46,7 +46,7 @@ async function cancelSome(redis: RedisHandle, ids: readonly string[], reason: st
       Promise.all(
         waiting.map(async ({ id }) => {
           // not removed: claimed in this moment, and its worker will look
-          if ((await opened.remove(id).catch(() => 0)) === 1) removed.add(id);
+          if ((await opened.remove(id)) === 1) removed.add(id);
         }),
       ),
     );

@@ -103,7 +103,7 @@ export function claimedJob(redis: RedisHandle, { job, key, token, attempt, onRet
     record,
     strike: () => token.entry.strike(),
     data: job.data,
-    submitted: job.timestamp,
+    submitted: Number.isFinite(job.timestamp) ? job.timestamp : Date.now(), // another program may have left it out
     attempt,
     takeTurn: () => void advanceTime(redis, key, job.priority).catch(() => {}), // a little less fair, and no more
     renew,

@@ -83,7 +83,7 @@ export class Claims implements AsyncDisposable {
     const job = await this.#fetch(worker, key, token);
     // ioredis sends again what was under way when the connection broke: the first time may have taken a job, too
     if (unsure || connection !== this.#connections) {
-      await persist(this.#redis, () => this.#giveBackHeld(key, token.text, job?.id));
+      await insist(this.#redis, () => this.#giveBackHeld(key, token.text, job?.id));
     }
     if (job === undefined) {
       this.#spare.set(key, token);
@@ -101,7 +101,7 @@ export class Claims implements AsyncDisposable {
   /** A job that another process of this worker has claimed. Undefined when there is no such job any more. */
   async adopt({ key, runId, token, attempt, entry }: HandedJob): Promise<Claimed | undefined> {
     const adopted = this.#token(token, this.#journal.adopt(entry)); // live from now on: nobody gives it back
-    const job = await persist(this.#redis, () => Job.fromId(this.#workerOf(key), runId));
+    const job = await insist(this.#redis, () => Job.fromId(this.#workerOf(key), runId));
     if (job !== undefined) return this.#claimed(job, key, adopted, attempt);
     await adopted.entry.strike();
     return undefined;
@@ -165,8 +165,8 @@ export class Claims implements AsyncDisposable {
       token.unsure = false;
       return job;
     } catch (error) {
-      // what is no JSON is found out after the claim: the job is ours, though BullMQ cannot show it to us
-      if (error instanceof SyntaxError) {
+      // what is no JSON, or not what it should be, is found out after the claim: the job is ours, though BullMQ cannot show it to us
+      if (error instanceof SyntaxError || error instanceof TypeError) {
         const [id] = await persist(this.#redis, () => this.#heldBy(key, token.text));
         if (id !== undefined) return persist(this.#redis, () => this.#readUnreadable(worker, key, id));
       }
@@ -181,8 +181,12 @@ export class Claims implements AsyncDisposable {
     const [data, opts] = await this.#redis.client.hmget(job, 'data', 'opts');
     await this.#redis.client.hset(job, {
       data: isJson(data) ? data : JSON.stringify(data ?? null),
-      opts: isJson(opts) ? opts : '{}',
+      opts: isRecord(parseJson(opts ?? '')) ? String(opts) : '{}',
     });
+    for (const field of ['progress', 'parent']) {
+      const value = await this.#redis.client.hget(job, field);
+      if (value !== null && !isJson(value)) await this.#redis.client.hdel(job, field);
+    }
     return Job.fromId(worker, id);
   }
 
@@ -281,4 +285,8 @@ const withoutBlocking: BackendFactory<RedisQueueBackend> = (name, options) =>
 
 function isJson(text: string | null | undefined): text is string {
   return parseJson(text ?? '') !== undefined;
+}
+
+function isRecord(value: unknown): boolean {
+  return typeof value === 'object' && value !== null;
 }

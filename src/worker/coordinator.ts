@@ -49,19 +49,28 @@ export function coordinate({
   };
   const turn = async (): Promise<void> => {
     if (!(await elect(redis, redis.keys.coordinator, incarnation, times.ttl))) return lost.forget();
-    const keys = await knownKeys(redis);
-    for (const key of await findReady(redis, keys)) await nudge(redis, { enqueued: key });
-    await lost.giveBack(keys);
-    for (const id of await cancelOverdue(redis)) log(`${id}: its deadline has passed`);
     forget();
+    const keys = await knownKeys(redis);
+    const steps = [
+      async () => {
+        for (const key of await findReady(redis, keys)) await nudge(redis, { enqueued: key });
+      },
+      () => lost.giveBack(keys),
+      async () => {
+        for (const id of await cancelOverdue(redis)) log(`${id}: its deadline has passed`);
+      },
+    ];
+    // one that Redis refuses, or that meets what another program has left there, keeps no other from its work
+    for (const step of steps) await step().catch(complain);
   };
+  const complain = (error: unknown): void => log(`cannot look after the queues: ${messageOf(error)}`);
   let turning: Promise<void> = Promise.resolve();
   let busy = false;
   const timer = setInterval(() => {
     if (busy) return;
     busy = true;
     turning = turn()
-      .catch((error: unknown) => log(`cannot look after the queues: ${messageOf(error)}`))
+      .catch(complain)
       .finally(() => (busy = false));
   }, times.every);
   const end = async (): Promise<void> => {

@@ -27,8 +27,12 @@ export async function follow(job: AdoptedJob, options: FollowOptions): Promise<E
   const { keeper, recover, log } = options;
   try {
     using beginning = keeper.busy.hold();
-    const claimed = await options.claims.adopt(handed);
-    if (claimed === undefined) job.abort(new LeaseLost(`${handed.runId}: nobody knows it any more`));
+    let unknown = 'nobody knows it any more';
+    const claimed = await options.claims.adopt(handed).catch((error: unknown) => {
+      unknown = messageOf(error); // nobody renews its claim, so it must not go on
+      return undefined;
+    });
+    if (claimed === undefined) job.abort(new LeaseLost(`${handed.runId}: ${unknown}`));
     using _ = claimed === undefined ? undefined : heed(job, claimed, options);
     beginning[Symbol.dispose]();
     const settlement = await job.ending;
@@ -39,7 +43,7 @@ export async function follow(job: AdoptedJob, options: FollowOptions): Promise<E
       await recover(handed);
       await claimed?.strike();
     } else if (claimed !== undefined) return await settleFor(job, claimed, settlement, log);
-    else job.acknowledge('nobody knows it any more');
+    else job.acknowledge(unknown);
   } catch (error) {
     log(`${handed.runId}: cannot be settled: ${messageOf(error)}`);
   }

@@ -115,7 +115,8 @@ export class KeptJob implements Claimed, Disposable {
 
   async complete(outcome: Outcome): Promise<void> {
     if (!this.#passed) return this.#here(() => this.#parts.claimed.complete(outcome));
-    await this.record(outcome); // the other process may die before it has told Redis
+    // the other process may die before it has told Redis; on a full disk that is told all the same
+    await this.record(outcome).catch(() => {});
     return this.#there({ how: 'complete', outcome });
   }
 

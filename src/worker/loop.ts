@@ -34,8 +34,9 @@ export async function runLoop(options: LoopOptions, stop: AbortSignal): Promise<
   const silence = options.onNudge(() => bell.ring());
   const onStop = (): void => bell.ring();
   stop.addEventListener('abort', onStop);
+  using jobs = new NextJobs(options);
   try {
-    const next = nextJob(options);
+    const next = nextJob(options, jobs);
     while (!stop.aborted) {
       const found = await inTime(next(stop), stop, options);
       if (found === undefined) {
@@ -84,9 +85,8 @@ async function runInRoom({ claimed, room }: NextJob, options: LoopOptions): Prom
 }
 
 /** Undefined when there is nothing to begin now. */
-function nextJob(options: LoopOptions): (stop: AbortSignal) => Promise<NextJob | undefined> {
+function nextJob(options: LoopOptions, jobs: NextJobs): (stop: AbortSignal) => Promise<NextJob | undefined> {
   const { ledger, sweep, log, now = () => performance.now() } = options;
-  const jobs = new NextJobs(options);
   let looked = -Infinity;
   return async (stop) => {
     // a full host asks Redis nothing at each nudge; but it looks now and then, for what finds no room

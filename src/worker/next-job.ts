@@ -27,7 +27,8 @@ export interface NextJob {
 
 const usualPatience = 60_000;
 
-export class NextJobs {
+/** Dispose lets go of the room that it keeps. */
+export class NextJobs implements Disposable {
   readonly #options: NextJobOptions;
   readonly #turns: Turns;
   #kept: { readonly key: RoutingKey; readonly room: KeptRoom } | undefined;
@@ -43,13 +44,17 @@ export class NextJobs {
     const offered = new Set(await offers());
     const ready = (await claims.ready()).filter((key) => offered.has(key));
     await this.#noteRefused(ready);
-    await this.#keepRoom();
+    if (!stop.aborted) await this.#keepRoom();
     for (const key of this.#turns.inTurn(ready, this.#kept?.key)) {
       const room = key === this.#kept?.key ? this.#kept.room.reserve() : ledger.reserve(sizeOf(key));
       const claimed = room === undefined ? undefined : await this.#claimInto(room, key, stop);
       if (room !== undefined && claimed !== undefined) return { claimed, room };
     }
     return undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.#stopKeeping();
   }
 
   async #noteRefused(ready: readonly RoutingKey[]): Promise<void> {

@@ -56,7 +56,9 @@ export async function serveSession(options: ServeOptions, signal: AbortSignal): 
     },
     async [Symbol.asyncDispose]() {
       channel.terminate();
-      await channel.exited;
+      // a backend that hangs must not cost the slot; the next reap finds what is left
+      if ((await withLimit(channel.exited, cleanUpLimit)) === undefined)
+        options.log('the testbed did not close in time');
       await listener[Symbol.asyncDispose]();
       await rm(socketPath, { force: true });
     },

@@ -47,25 +47,28 @@ export type StageOfLine = (line: string) => string | undefined;
 /** sbuild frames its headings: `| Install package build dependencies      |`. */
 export const sbuildStage: StageOfLine = (line) => {
   const title = /^\| (\S.*?)\s+\|$/.exec(line)?.[1];
-  return title === undefined ? undefined : sbuildTitles[title];
+  return title === undefined ? undefined : sbuildTitles.get(title);
 };
 
-const sbuildTitles: Record<string, string> = {
-  'Update chroot': 'apt-update',
-  'Fetch source files': 'fetch',
-  'Install package build dependencies (main)': 'deps',
-  'Install package build dependencies': 'deps',
-  'Install build-essential': 'deps',
-  'Check architectures': 'deps',
-  'Build environment': 'unpack',
-  Build: 'build',
-  Buildinfo: 'post',
-  Changes: 'post',
-  'Package contents': 'post',
-  'Post Build': 'post',
-  Cleanup: 'post',
-  Summary: 'post',
-};
+/** Not an object: a package that prints `| constructor |` would find what every object has. */
+const sbuildTitles = new Map(
+  Object.entries({
+    'Update chroot': 'apt-update',
+    'Fetch source files': 'fetch',
+    'Install package build dependencies (main)': 'deps',
+    'Install package build dependencies': 'deps',
+    'Install build-essential': 'deps',
+    'Check architectures': 'deps',
+    'Build environment': 'unpack',
+    Build: 'build',
+    Buildinfo: 'post',
+    Changes: 'post',
+    'Package contents': 'post',
+    'Post Build': 'post',
+    Cleanup: 'post',
+    Summary: 'post',
+  }),
+);
 
 /** autopkgtest marks its phases: `autopkgtest [12:00:00]: @@@@ test bed setup`, `test NAME: [-----`. */
 export const autopkgtestStage: StageOfLine = (line) => {

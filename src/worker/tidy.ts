@@ -2,9 +2,10 @@
  * What jobs left on this host's disk a long time ago: their attempts, and inputs that no job has used since. Redis forgets a
  * run after as long (`remembered`); a disk that nobody tidies fills, and then takes no job any more.
  */
-import { lstat, readdir, rm } from 'node:fs/promises';
+import { lstat, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { State } from '../config/state.ts';
+import { removeTree } from '../exec/remove-tree.ts';
 import { messageOf } from '../protocol/errors.ts';
 import type { Log } from './handle.ts';
 
@@ -23,7 +24,7 @@ export function tidyDaily(
   redisNow: () => Promise<number>,
   log: Log,
 ): Disposable {
-  const tidyNow = async (): Promise<Removed> => tidy(state, keep, Math.min(Date.now(), await redisNow()));
+  const tidyNow = async (): Promise<Removed> => tidy(state, keep, log, Math.min(Date.now(), await redisNow()));
   const look = (): void =>
     void tidyNow().then(
       ({ runs, inputs }) => {
@@ -49,23 +50,30 @@ const inputsFor = 60 * day;
 export async function tidy(
   { jobs, artifacts }: Pick<State, 'jobs' | 'artifacts'>,
   keep: number,
+  log: Log,
   now: number = Date.now(),
 ): Promise<Removed> {
-  const runs = await removeOld(jobs, async (run) => (await latestChange(run)) < now - keep);
-  const inputs = await removeOld(artifacts, async (file, name) => {
+  const runs = await removeOld(jobs, log, async (run) => (await latestChange(run)) < now - keep);
+  const inputs = await removeOld(artifacts, log, async (file, name) => {
     const { mtimeMs } = await lstat(file);
     return mtimeMs < now - (name.startsWith('.draft-') ? draftAge : Math.max(2 * keep, inputsFor));
   });
   return { runs, inputs };
 }
 
-async function removeOld(folder: string, isOld: (file: string, name: string) => Promise<boolean>): Promise<number> {
+async function removeOld(
+  folder: string,
+  log: Log,
+  isOld: (file: string, name: string) => Promise<boolean>,
+): Promise<number> {
   let removed = 0;
   for (const name of await readdir(folder).catch(() => [])) {
     const file = path.join(folder, name);
     if (!(await isOld(file, name).catch(() => false))) continue; // gone meanwhile
-    await rm(file, { recursive: true, force: true });
-    removed += 1;
+    await removeTree(file).then(
+      () => (removed += 1),
+      (error: unknown) => log(`cannot remove ${file}: ${messageOf(error)}`), // and goes on with the others
+    );
   }
   return removed;
 }

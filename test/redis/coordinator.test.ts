@@ -94,6 +94,22 @@ describe('a worker that is gone', () => {
     }
   });
 
+  test('what another program has left in the place of a queue keeps nobody from that', async () => {
+    await using _ = await present(journal);
+    const { client, keys } = server.redis;
+    const runId = await add('behind');
+    await claim();
+    const told = await workTold();
+    await client.del(`${keys.queues}:${buildKey}:${runId}:lock`);
+    await client.zadd(keys.known, 1, 'build.any.amd64.m.other');
+    for (const list of ['wait', 'prioritized', 'paused', 'delayed'])
+      await client.set(`${keys.queues}:build.any.amd64.m.other:${list}`, 'no queue');
+    await using coordinator = coordinating();
+    await told.heard;
+    expect((await claim()).runId).toBe(runId);
+    await coordinator[Symbol.asyncDispose]();
+  });
+
   test('a lock that nobody has goes back, too', async () => {
     await using _ = await present(journal);
     const runId = await add('unlocked');

@@ -164,6 +164,17 @@ test('an end is told until it is acknowledged, to whoever is in charge then; and
   await expect(completing).rejects.toThrow(LeaseLost);
 });
 
+test('on a full disk the outcome is told all the same', async () => {
+  const job = await running('unwritten');
+  const first = await pass();
+  disk.full = true;
+  const completing = job.complete(outcome());
+  expect(await first.ending).toMatchObject({ how: 'complete' });
+  first.acknowledge();
+  await completing;
+  disk.full = false;
+});
+
 test('jobs end with the process that has taken them over, and touch nothing', async () => {
   const job = await running('orphaned');
   await pass();

@@ -187,9 +187,13 @@ describe('an entry that is no job of ours', () => {
     ['data', '{"v":1,', '{"v":1,'],
     ['data', '', ''],
     ['opts', 'not json', 'whatever'],
+    ['opts', 'null', 'whatever'],
+    ['progress', 'not json', 'whatever'],
+    ['parent', 'not json', 'whatever'],
+    ['timestamp', 'not a number', 'whatever'],
   ];
   test.each(broken)(
-    '%s that is no JSON (%s): claimed raw, failed alone, and the next one runs',
+    '%s that is not what it should be (%s): claimed raw, failed alone, and the next one runs',
     async (field, text) => {
       const queue = new Queue(buildKey, { connection: server.redis.client, prefix: server.redis.keys.queues });
       await queue.add('x', { hello: 1 }, { jobId: 'evil' });
@@ -197,7 +201,7 @@ describe('an entry that is no job of ours', () => {
       await server.redis.client.hset(jobKey('evil'), field, text);
       const good = await add('good');
       const claimed = await claim();
-      expect(claimed.runId).toBe('evil');
+      expect([claimed.runId, Number.isFinite(claimed.submitted)]).toEqual(['evil', true]); // handed over as JSON
       if (field === 'data' && text !== '') expect(claimed.data).toBe(text);
       const error = new UsageError('v', 'malformed queue entry');
       await claimed.fail(failureError(failureOf(error), error), { retry: false });

@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, lstat, mkdir, readdir, rename, rm, unlink, utimes } from 'node:fs/promises';
 import path from 'node:path';
-import { check } from '../../exec/run.ts';
+import { removeTree } from '../../exec/remove-tree.ts';
 import { below, removeSpecialFiles } from './special-files.ts';
 
 export interface Landing extends AsyncDisposable {
@@ -39,7 +39,7 @@ export async function landIn(target: string, log: (line: string) => void): Promi
       await chmod(target, mode & 0o777);
       await utimes(target, atime, mtime);
     },
-    [Symbol.asyncDispose]: () => remove(closed),
+    [Symbol.asyncDispose]: () => removeTree(closed),
   };
 }
 
@@ -64,14 +64,4 @@ async function move(from: Buffer, to: Buffer): Promise<void> {
 function stayedBehind(count: number, example: string): string {
   const others = count === 1 ? '' : ` and ${count - 1} more`;
   return `${JSON.stringify(example.slice(0, 200))}${others}: a device, a FIFO or a socket`;
-}
-
-/** Also folders that their own owner may not write to. */
-async function remove(folder: string): Promise<void> {
-  try {
-    await rm(folder, { recursive: true, force: true });
-  } catch {
-    await check(['/bin/chmod', '-R', 'u+rwX', '--', folder]);
-    await rm(folder, { recursive: true, force: true });
-  }
 }

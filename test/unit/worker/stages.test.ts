@@ -10,6 +10,8 @@ const sbuildLines: [string, string | undefined][] = [
   ['| Build environment                                                            |', 'unpack'],
   ['| Post Build                                                                   |', 'post'],
   ['Build', undefined],
+  ['| constructor |', undefined],
+  ['| __proto__ |', undefined],
   ['| hello (amd64)                             Mon, 23 Nov 2026 12:00:00 +0000 |', undefined],
 ];
 test.each(sbuildLines)('sbuild: %s', (line, stage) => expect(sbuildStage(line)).toBe(stage));

@@ -3,13 +3,17 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { putFile, takeFile } from '../../../src/artifacts/store.ts';
+import { check } from '../../../src/exec/run.ts';
 import { tidy } from '../../../src/worker/tidy.ts';
 
 const day = 86_400_000;
 let root: string;
 let jobs: string;
 let artifacts: string;
+let said: string[];
+const log = (line: string): void => void said.push(line);
 beforeEach(async () => {
+  said = [];
   root = await mkdtemp(path.join(tmpdir(), 'goldbed-tidy-'));
   [jobs, artifacts] = [path.join(root, 'jobs'), path.join(root, 'artifacts')];
 });
@@ -36,7 +40,7 @@ test('the files of old jobs go; those of a job that still writes stay', async ()
   await run('b2', 29);
   await run('b3', 31);
   await writeFile(path.join(jobs, 'b3', '1', 'log'), 'still at it');
-  expect(await tidy({ jobs, artifacts }, 30 * day)).toEqual({ runs: 1, inputs: 0 });
+  expect(await tidy({ jobs, artifacts }, 30 * day, log)).toEqual({ runs: 1, inputs: 0 });
   expect((await readdir(jobs)).toSorted()).toEqual(['b2', 'b3']);
 });
 
@@ -53,10 +57,10 @@ test('inputs go when no job has used them for twice as long; dead drafts go the 
   await putFile(artifacts, source); // handed in again
   for (const keep of [30, 1]) {
     // one that keeps the files of jobs for a day must not take the inputs of those that still wait
-    expect(await tidy({ jobs, artifacts }, keep * day)).toEqual({ runs: 0, inputs: keep === 30 ? 2 : 0 });
+    expect(await tidy({ jobs, artifacts }, keep * day, log)).toEqual({ runs: 0, inputs: keep === 30 ? 2 : 0 });
   }
   await age(artifacts, 59);
-  expect(await tidy({ jobs, artifacts }, day)).toEqual({ runs: 0, inputs: 0 });
+  expect(await tidy({ jobs, artifacts }, day, log)).toEqual({ runs: 0, inputs: 0 });
   expect((await readdir(artifacts)).toSorted()).toEqual(stored.slice(1).toSorted());
 });
 
@@ -70,9 +74,21 @@ test('a host whose clock is behind makes no input look old', async () => {
   } finally {
     vi.useRealTimers();
   }
-  expect(await tidy({ jobs, artifacts }, 30 * day)).toEqual({ runs: 0, inputs: 0 });
+  expect(await tidy({ jobs, artifacts }, 30 * day, log)).toEqual({ runs: 0, inputs: 0 });
 });
 
 test('a host that never had a job has nothing to tidy', async () => {
-  expect(await tidy({ jobs, artifacts }, 0)).toEqual({ runs: 0, inputs: 0 });
+  expect(await tidy({ jobs, artifacts }, 0, log)).toEqual({ runs: 0, inputs: 0 });
+});
+
+test('what a package has left deeper than a path may be long, and closed to its owner, goes with the rest', async () => {
+  await run('b1', 31);
+  await run('b2', 31);
+  const script =
+    'cd "$1/1/artifacts" && for i in $(seq 50); do mkdir "$2" && cd -P "$2" || exit 1; done; touch file; chmod 500 .';
+  await check(['/bin/bash', '-c', script, 'sh', path.join(jobs, 'b1'), 'x'.repeat(200)]);
+  await age(path.join(jobs, 'b2'), 31);
+  await check(['/bin/bash', '-c', 'cd "$1" && touch -d "40 days ago" . 1 1/*', 'sh', path.join(jobs, 'b1')]);
+  expect(await tidy({ jobs, artifacts }, 30 * day, log)).toEqual({ runs: 2, inputs: 0 });
+  expect([await readdir(jobs), said]).toEqual([[], []]);
 });
