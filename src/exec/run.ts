@@ -20,6 +20,13 @@ export interface RunOptions {
    * replace any program there by one that never stops talking.
    */
   readonly keep?: number;
+  /** How many bytes of output there may be, where a part of it would say something else than the whole; default: any. */
+  readonly atMost?: number;
+  /**
+   * Milliseconds for which the output is waited for when the command itself has ended: a daemon that it left behind may hold
+   * it open. Default: as long as that takes.
+   */
+  readonly lingers?: number;
   readonly signal?: AbortSignal;
   /** Milliseconds between SIGTERM and SIGKILL after an abort; default 5000. */
   readonly grace?: number;
@@ -45,25 +52,40 @@ export class CommandFailed extends Error {
   }
 }
 
+/** A command whose output was more than was allowed; it has been killed. */
+export class TooMuchOutput extends Error {
+  override readonly name = 'TooMuchOutput';
+  constructor(argv: readonly string[], atMost: number) {
+    super(`${argv.slice(0, 3).join(' ')}: says more than ${atMost} bytes`);
+  }
+}
+
 /** What children get when nothing else is said. */
 export const cleanEnvironment: Readonly<Record<string, string>> = {
   PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
   LANG: 'C.UTF-8',
 };
 
-/** Runs a command to its end. @throws the signal's reason when aborted; the spawn error when it cannot start */
+/** Runs a command to its end. @throws the signal's reason when aborted; the spawn error when it cannot start; {@link TooMuchOutput} */
 export async function run(argv: readonly string[], options: RunOptions = {}): Promise<Finished> {
-  const { input, keep = Infinity } = options;
+  const { input, keep = Infinity, atMost = Infinity } = options;
   const child = start(argv, [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'], options);
   const out: Buffer[] = [];
   const err: Buffer[] = [];
-  collect(child.stdout, out, keep, (chunk) => options.onOutput?.(chunk, 'stdout'));
-  collect(child.stderr, err, keep, (chunk) => options.onOutput?.(chunk, 'stderr'));
+  let said = 0;
+  const heard = (stream: 'stdout' | 'stderr') => (chunk: Buffer) => {
+    said += chunk.length;
+    if (said > atMost) silence(child);
+    else options.onOutput?.(chunk, stream);
+  };
+  collect(child.stdout, out, keep, heard('stdout'));
+  collect(child.stderr, err, keep, heard('stderr'));
   if (input !== undefined && child.stdin !== null) {
     child.stdin.on('error', () => {}); // the child may end without reading all of it
     child.stdin.end(input);
   }
   const code = await ended(child, options);
+  if (said > atMost) throw new TooMuchOutput(argv, atMost);
   const [stdout = '', stderr = ''] = [out, err].map((chunks) => Buffer.concat(chunks).subarray(-keep).toString());
   return { code, stdout, stderr };
 }
@@ -94,16 +116,13 @@ export function start(argv: readonly string[], stdio: StdioOptions, options: Run
  * a process in a testbed may, keeps the output open and goes on: nobody waits for that then.
  */
 export async function ended(child: ChildProcess, options: RunOptions = {}): Promise<number> {
-  const { signal, grace = 5000 } = options;
-  let killTimer: NodeJS.Timeout | undefined;
+  const { signal, grace = 5000, lingers } = options;
+  let timer: NodeJS.Timeout | undefined;
   const abort = (): void => {
     killGroup(child, 'SIGTERM');
-    killTimer = setTimeout(() => {
-      killGroup(child, 'SIGKILL');
-      child.stdout?.destroy();
-      child.stderr?.destroy();
-    }, grace);
+    timer = setTimeout(() => silence(child), grace);
   };
+  if (lingers !== undefined) child.once('exit', () => void (timer ??= setTimeout(() => deafen(child), lingers)));
   signal?.addEventListener('abort', abort, { once: true });
   try {
     const code = await new Promise<number>((resolve, reject) => {
@@ -114,8 +133,18 @@ export async function ended(child: ChildProcess, options: RunOptions = {}): Prom
     return code;
   } finally {
     signal?.removeEventListener('abort', abort);
-    clearTimeout(killTimer);
+    clearTimeout(timer);
   }
+}
+
+function silence(child: ChildProcess): void {
+  killGroup(child, 'SIGKILL');
+  deafen(child);
+}
+
+function deafen({ stdout, stderr }: ChildProcess): void {
+  stdout?.destroy();
+  stderr?.destroy();
 }
 
 /** Signals a child's whole process group; silent when it is gone. */

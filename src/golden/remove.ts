@@ -1,4 +1,6 @@
 /** Removing an image with all of its generations: refused while anybody uses or writes it. */
+import { rm } from 'node:fs/promises';
+import { writeWhole } from '../exec/durable.ts';
 import { discard } from '../exec/trash.ts';
 import { UsageError } from '../protocol/errors.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
@@ -27,8 +29,14 @@ export async function removeImage(
     store,
     image,
     async (layout) => {
+      // marks first, then a look at the pins, as a collection does it: who pins after that finds them, and waits for the lock
+      const all = await generationNumbers(layout);
+      writeWhole(layout.collecting, JSON.stringify({ generations: all }));
       const users = (await allLivePins(layout)).filter((pin) => !isFlattening(pin)).map(({ what }) => what);
-      if (users.length > 0) throw new UsageError(image, `${image} is in use: ${[...new Set(users)].join(', ')}`);
+      if (users.length > 0) {
+        await rm(layout.collecting);
+        throw new UsageError(image, `${image} is in use: ${[...new Set(users)].join(', ')}`);
+      }
       // in one step; whoever waits for a lock in it meanwhile finds no image any more
       await discard(layout.root, store.trash);
     },

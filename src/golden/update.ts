@@ -44,6 +44,9 @@ export interface UpdateResult {
   readonly steps: Steps;
 }
 
+/** Characters, and bytes, of what an update says that are kept in memory: the last ones. */
+const kept = 1024 * 1024;
+
 const none: PackageChanges = { added: 0, removed: 0, changed: 0 };
 
 /** @throws {TestbedError} when the session fails; {GoldenRefusal} when the image is locked, or was changed by another */
@@ -54,9 +57,9 @@ export async function updateImage(request: UpdateRequest, signal: AbortSignal): 
   const times = stopwatch();
   await times.measure('opened', () => session.openGolden());
   const before = await currentNumber(request); // nobody else can move it while we may write
-  const said: string[] = [];
+  let said = ''; // its end
   const log = (text: string): void => {
-    said.push(text);
+    said = (said + text).slice(-kept);
     request.log(text);
   };
   let ending: Ending;
@@ -70,7 +73,7 @@ export async function updateImage(request: UpdateRequest, signal: AbortSignal): 
   const attempt = { ...request, base: before };
   const complain = (line: string): void => request.log(`${line}\n`);
   if (ending.status === 'unchanged') await noteEnding(attempt, ending, complain);
-  if (ending.status === 'failed') await noteEnding(attempt, { ...ending, log: said.join('') }, complain);
+  if (ending.status === 'failed') await noteEnding(attempt, { ...ending, log: said }, complain);
   const { status, packages } = ending;
   const made = published === undefined ? { after: before } : { after: published.generation, digest: published.digest };
   const failure = ending.status === 'failed' ? { reason: `${ending.step}: ${ending.reason}` } : {};
@@ -98,8 +101,8 @@ async function work(
   const before = await insideState(auxverb, signal);
   for (const { name, argv } of joinSteps(steps, before.manifest)) {
     log(`\ngoldbed: ${name}\n`);
-    const output = (chunk: Buffer): void => log(chunk.toString());
-    const { code, stdout, stderr } = await times.measure(name, () => runInside(auxverb, argv, signal, output));
+    const said = { onOutput: (chunk: Buffer): void => log(chunk.toString()), keep: kept, atMost: Infinity };
+    const { code, stdout, stderr } = await times.measure(name, () => runInside(auxverb, argv, signal, said));
     if (code === 0) continue;
     const manifest = await manifestInside(auxverb, signal).catch(() => undefined); // dpkg itself may be broken
     await session.close();

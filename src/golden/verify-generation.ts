@@ -1,9 +1,11 @@
 /** Is a generation on disk still what its record says? Reads all of the layers that sessions open. */
+import { randomUUID } from 'node:crypto';
 import { digestLayer } from './digest.ts';
 import { layoutOf, type ImageStore } from './layout.ts';
+import { pinGeneration } from './pins.ts';
 import { digestOfLayers } from './record.ts';
 import { foldersOf, stackOf } from './stack.ts';
-import { headGeneration, readGeneration, unknownImage } from './store.ts';
+import { headGeneration, unknownImage } from './store.ts';
 
 export interface Verdict {
   readonly generation: number;
@@ -22,7 +24,10 @@ export async function verifyGeneration(
   const layout = layoutOf(store, image);
   const asked = generation ?? (await headGeneration(layout));
   if (asked === undefined) throw await unknownImage(store, image);
-  const record = await readGeneration(layout, asked);
+  // not collected meanwhile: what is half gone would be told as damaged
+  const request = { sessionId: randomUUID().replaceAll('-', ''), what: 'verify', generation: asked };
+  await using pinned = await pinGeneration(store, image, request);
+  const { record } = pinned;
   const damaged: number[] = [];
   for (const layer of stackOf(layout, record)) {
     const [folder = ''] = foldersOf(layout, [layer]);

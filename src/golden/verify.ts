@@ -1,5 +1,5 @@
 /** What a root must pass, in a testbed on it, before it may become a generation; and what it says about itself. */
-import { run, type Finished } from '../exec/run.ts';
+import { run, TooMuchOutput, type Finished, type RunOptions } from '../exec/run.ts';
 import { TestbedError } from '../protocol/errors.ts';
 import { GoldenRefusal, type Argv } from '../protocol/testbed.ts';
 import { manifestArguments, manifestOf } from './manifest.ts';
@@ -36,17 +36,23 @@ export async function sourcesInside(auxverb: Argv, signal: AbortSignal): Promise
   return [...new Set(lines.map((line) => line.replace(/\/\/[^/@ ]*@/, '//')))];
 }
 
+/** What programs of an image, whatever a package has put in their place, may say and how long a daemon may hold their output. */
+const bounds = { atMost: 64 * 1024 * 1024, lingers: 5_000 } as const;
+
 /**
  * Runs a command through an execute command. @throws {TestbedError} when the testbed is lost: 254 and 255 are never a
- * command's own (README.virtualisation-server)
+ * command's own (README.virtualisation-server); {GoldenRefusal} it says far too much
  */
 export async function runInside(
   auxverb: Argv,
   argv: Argv,
   signal: AbortSignal,
-  onOutput?: (chunk: Buffer) => void,
+  options: Pick<RunOptions, 'keep' | 'atMost' | 'onOutput'> = {},
 ): Promise<Finished> {
-  const finished = await run([...auxverb, ...argv], { signal, ...(onOutput === undefined ? {} : { onOutput }) });
+  const finished = await run([...auxverb, ...argv], { ...bounds, ...options, signal }).catch((error: unknown) => {
+    if (!(error instanceof TooMuchOutput)) throw error;
+    throw new GoldenRefusal('commit-failed', `${argv.slice(0, 2).join(' ')} says more than ${bounds.atMost} bytes`);
+  });
   if (finished.code === 254 || finished.code === 255) {
     const why = finished.stderr.trim().split('\n').at(-1) ?? '';
     throw new TestbedError('run', 'adt-virt', `the testbed was lost during ${argv.slice(0, 2).join(' ')}: ${why}`);

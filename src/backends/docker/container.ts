@@ -67,10 +67,11 @@ export async function startContainer(
   chmodSync(shared, 0o777); // the container's root may be another user here, and makes a socket; the folder above is ours alone
   const link = await listenForAgent(path.join(shared, 'server.sock'));
   const starting = new AbortController();
+  const creating = docker.createContainer(optionsOf(plan, shared, numbers));
   let container: Docker.Container | undefined;
   try {
-    container = await docker.createContainer(optionsOf(plan, shared, numbers));
-    await container.start();
+    container = await unlessAborted(creating, signal);
+    await unlessAborted(container.start(), signal);
     const { init } = await unlessAborted(
       Promise.race([link.ready, failed(container, shared, starting.signal)]),
       signal,
@@ -80,7 +81,9 @@ export async function startContainer(
     return running(container, link, path.join(shared, 'run.sock'), numbers, init);
   } catch (error) {
     link.end();
-    if (container !== undefined) await forget(container);
+    // a daemon that hangs: whoever was told to stop does not wait for it, and nobody else for long
+    const forgotten = creating.then(forget).catch(() => {});
+    if (!signal.aborted || container !== undefined) await within(forgotten, killInterval, daemonHangs).catch(() => {});
     signal.throwIfAborted();
     if (error instanceof TestbedError) throw error;
     throw new TestbedError('open', 'docker', messageOf(error), { cause: error });
@@ -133,6 +136,8 @@ async function untilEnded(container: Docker.Container, abortSignal: AbortSignal)
     throw error;
   }
 }
+
+const daemonHangs = (): Error => new TestbedError('open', 'docker', 'the daemon does not remove the container');
 
 const systemdNeedsRoot = 'if its init is systemd: that takes a goldbed that runs as root, or docker.init off';
 

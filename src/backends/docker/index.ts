@@ -5,6 +5,7 @@
 import path from 'node:path';
 import { isRoot } from '../../exec/as-root.ts';
 import { check } from '../../exec/run.ts';
+import { unlessAborted } from '../../exec/patience.ts';
 import { syscallNumbers } from '../../exec/syscalls.ts';
 import { messageOf, TestbedError } from '../../protocol/errors.ts';
 import type { Trait } from '../../protocol/testbed.ts';
@@ -61,7 +62,7 @@ async function openTestbed(
 ): Promise<BackendTestbed> {
   const numbers = syscallNumbers();
   if (numbers === undefined) throw new TestbedError('open', 'docker', `unknown architecture ${process.arch}`);
-  const docker = await connect(settings);
+  const docker = await unlessAborted(connect(settings), signal);
   const image = await imageOf();
   const folder = createSessionFolder(state, 'docker', sessionId, 0o700);
   const plan: ContainerPlan = {

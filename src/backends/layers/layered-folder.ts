@@ -1,5 +1,5 @@
 /** The session's folder of a testbed over layers: mount point, resolv.conf, and the layer that takes the changes. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { discard } from '../../exec/trash.ts';
 import type { BackendName } from '../../protocol/job-request.ts';
@@ -17,11 +17,16 @@ export function createLayeredFolder(state: SessionState, backend: BackendName, s
   const folder = createSessionFolder(state, backend, sessionId);
   const root = path.join(folder.path, 'root');
   const layer = path.join(folder.path, 'layer');
-  mkdirSync(root);
   const resolvConf = path.join(folder.path, 'resolv.conf');
-  // a copy: the testbed's root may write to it, and must never reach the host's
-  const known = existsSync('/etc/resolv.conf') ? readFileSync('/etc/resolv.conf') : '';
-  writeFileSync(resolvConf, known, { mode: 0o644 });
+  try {
+    mkdirSync(root);
+    // a copy: the testbed's root may write to it, and must never reach the host's
+    const known = existsSync('/etc/resolv.conf') ? readFileSync('/etc/resolv.conf') : '';
+    writeFileSync(resolvConf, known, { mode: 0o644 });
+  } catch (error) {
+    rmSync(folder.path, { recursive: true, force: true }); // a full disk: the session may try again, with the same id
+    throw error;
+  }
   return {
     ...folder,
     root,

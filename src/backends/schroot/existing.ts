@@ -24,8 +24,8 @@ export async function existingChroot(
   const definition = await definitionOf(name);
   if (definition === undefined) return undefined;
   if (!isEphemeral(definition)) throw new UsageError(name, wouldStay(name, definition));
-  const start = async (): Promise<SchrootSession> => {
-    const session = await begin(`chroot:${name}`, schrootName(sessionId));
+  const start = async (signal: AbortSignal): Promise<SchrootSession> => {
+    const session = await begin(`chroot:${name}`, schrootName(sessionId), signal);
     if (existsSync(path.join(session.root, 'proc/self'))) return session;
     throw new TestbedError('open', 'schroot', `${name} has no /proc: its profile must mount it`);
   };
@@ -34,7 +34,8 @@ export async function existingChroot(
     traits,
     revert: true,
     reboot: false,
-    open: () => openOn({ folder: createSessionFolder(state, 'schroot', sessionId), sessionId, traits, start }),
+    open: (signal) =>
+      openOn({ folder: createSessionFolder(state, 'schroot', sessionId), sessionId, traits, start }, signal),
   };
 }
 

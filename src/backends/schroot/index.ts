@@ -23,7 +23,7 @@ export function schrootBackend(state: SessionState): Backend {
     revert: true,
     reboot: false,
     unavailable: async () => schrootUnavailable(),
-    open: (content, options) => openTestbed(state, content, options),
+    open: (content, options, signal) => openTestbed(state, content, options, signal),
     reap: (tell) => reapSessionFolders(state, 'schroot', (sessionId) => endByName(schrootName(sessionId)), tell),
   };
 }
@@ -32,24 +32,25 @@ async function openTestbed(
   state: SessionState,
   content: Content,
   { sessionId, keepChangesIn }: OpenOptions,
+  signal: AbortSignal,
 ): Promise<BackendTestbed> {
   const skeleton = await ensureSkeleton(state.sessions);
   const folder = createLayeredFolder(state, 'schroot', sessionId);
   const lower = [skeleton, ...content.layers.toReversed()].map(escapeLayer).join(':');
   const directory = content.layers[0] ?? skeleton;
-  const start = async (): Promise<SchrootSession> => {
+  const start = async (stop: AbortSignal): Promise<SchrootSession> => {
     const { upper, work } = await changesFolder(folder, keepChangesIn);
     const plan = { lower, upper, work, directory, folder: folder.path };
     // what becomes part of an image has no resolv.conf of ours, nor a user
-    if (keepChangesIn !== undefined) return beginOnLayers(sessionId, { ...plan, resolvConf: folder.resolvConf });
+    if (keepChangesIn !== undefined) return beginOnLayers(sessionId, { ...plan, resolvConf: folder.resolvConf }, stop);
     mkdirSync(path.join(upper, 'etc'), { mode: 0o755 });
     copyFileSync(folder.resolvConf, path.join(upper, 'etc/resolv.conf'));
-    const session = await beginOnLayers(sessionId, plan);
+    const session = await beginOnLayers(sessionId, plan, stop);
     await makeNormalUser(session.root);
     return session;
   };
-  if (keepChangesIn === undefined) return openOn({ folder, sessionId, traits: disposableTraits, start });
-  return openOn({ folder, sessionId, traits: keptTraits, start, kept: keepChangesIn });
+  if (keepChangesIn === undefined) return openOn({ folder, sessionId, traits: disposableTraits, start }, signal);
+  return openOn({ folder, sessionId, traits: keptTraits, start, kept: keepChangesIn }, signal);
 }
 
 async function makeNormalUser(root: string): Promise<void> {

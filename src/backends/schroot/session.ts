@@ -39,7 +39,11 @@ export function schrootName(sessionId: string): string {
 }
 
 /** The definition lives only until the session has begun: a session keeps its own copy. @throws {TestbedError} */
-export async function beginOnLayers(sessionId: string, definition: ChrootDefinition): Promise<SchrootSession> {
+export async function beginOnLayers(
+  sessionId: string,
+  definition: ChrootDefinition,
+  signal: AbortSignal,
+): Promise<SchrootSession> {
   const name = schrootName(sessionId);
   const file = path.join(definitions, name);
   const at = (kind: string): string => path.join(definition.folder, kind);
@@ -47,7 +51,7 @@ export async function beginOnLayers(sessionId: string, definition: ChrootDefinit
   writeFileSync(at('nothing'), '');
   writeFileSync(file, definitionText(name, definition, at), { mode: 0o644 });
   try {
-    return await begin(name, name, mountedAt);
+    return await begin(name, name, signal, mountedAt);
   } finally {
     rmSync(file, { force: true });
   }
@@ -57,9 +61,10 @@ export async function beginOnLayers(sessionId: string, definition: ChrootDefinit
 export async function begin(
   chroot: string,
   sessionName: string,
+  signal: AbortSignal,
   location: (sessionName: string) => Promise<string> = locationOf,
 ): Promise<SchrootSession> {
-  await call('open', ['--begin-session', `--chroot=${chroot}`, `--session-name=${sessionName}`]);
+  await call('open', ['--begin-session', `--chroot=${chroot}`, `--session-name=${sessionName}`], signal);
   return { root: await location(sessionName), end: () => end(sessionName) };
 }
 
@@ -122,9 +127,9 @@ export async function listChroots(): Promise<string[]> {
   return stdout.split('\n').filter((line) => line !== '');
 }
 
-async function call(step: TestbedStep, args: readonly string[]): Promise<string> {
+async function call(step: TestbedStep, args: readonly string[], signal?: AbortSignal): Promise<string> {
   const argv = [schroot, ...args];
-  const finished = await run(argv, { env: environment });
+  const finished = await run(argv, { env: environment, ...(signal === undefined ? {} : { signal }) });
   if (finished.code === 0) return finished.stdout;
   throw new TestbedError(step, 'schroot', new CommandFailed(argv, finished).message);
 }

@@ -25,13 +25,13 @@ export interface SchrootPlan {
   readonly traits: readonly Trait[];
   /** Takes the changes, and outlives the testbed. */
   readonly kept?: string;
-  readonly start: () => Promise<SchrootSession>;
+  readonly start: (signal: AbortSignal) => Promise<SchrootSession>;
 }
 
 /** A session that cannot be begun leaves nothing. */
-export async function openOn(plan: SchrootPlan): Promise<BackendTestbed> {
+export async function openOn(plan: SchrootPlan, signal: AbortSignal): Promise<BackendTestbed> {
   try {
-    return testbed(plan, await plan.start());
+    return testbed(plan, await plan.start(signal));
   } catch (error) {
     await undo(plan, error);
     throw error;
@@ -48,7 +48,7 @@ async function undo({ sessionId, folder }: SchrootPlan, why: unknown): Promise<v
   await folder.remove();
 }
 
-function testbed({ folder, kept, traits, start }: SchrootPlan, first: SchrootSession): BackendTestbed {
+function testbed({ folder, sessionId, kept, traits, start }: SchrootPlan, first: SchrootSession): BackendTestbed {
   let current: SchrootSession | undefined;
   let openRoot: OpenSeenRoot | undefined;
   // commands find the root by this name, which goes first: a late one is refused, and cannot hold up the end
@@ -73,10 +73,15 @@ function testbed({ folder, kept, traits, start }: SchrootPlan, first: SchrootSes
       return ['/usr/bin/perl', '-f', enter, String(numbers?.setns ?? 0), '0', `chroot:${link}`, '--'];
     },
     openRoot: async () => openRoot?.(),
-    async revert() {
+    async revert(signal) {
       await end();
       if (kept !== undefined) await emptyFolder(kept);
-      began(await start());
+      try {
+        began(await start(signal));
+      } catch (error) {
+        await endByName(schrootName(sessionId)); // else nobody would know of it: `current` is none
+        throw error;
+      }
     },
     ...(kept === undefined
       ? {}

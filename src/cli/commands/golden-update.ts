@@ -24,6 +24,7 @@ import { makeContext, type Context, type GlobalFlags } from '../context.ts';
 import { flattenLater } from '../flattening.ts';
 import { commandLeases } from '../leases.ts';
 import { json, out, progress } from '../print.ts';
+import { stopSignal } from './image-words.ts';
 import { configWith, serverLines } from '../sbuild-config.ts';
 import { canaryNotRun, noteBridged } from '../write-notes.ts';
 
@@ -74,6 +75,7 @@ async function update(context: Context, image: string, words: readonly string[],
     const lines = serverLines(packageFile('bin/goldbed-virt'), ['attach', socket]);
     await writeFile(config, await configWith(person, lines), { mode: 0o600 });
     const code = await runProgram(words, { ...process.env, SBUILD_CONFIG: config });
+    stopSignal(stop); // from here on signals are for us
     channel.terminate();
     await channel.exited;
     const verdict = code === 0 ? await session.publish(stop.signal) : await refused(session, code, stop.signal);

@@ -26,10 +26,9 @@ export const variantOption = [
   'mmdebstrap’s variant; default: that of the image’s recipe',
 ] as const;
 
-/** Fires at the first ^C or SIGTERM, with an {@link Interruption}. */
-export function stopSignal(): AbortSignal {
-  const stop = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+/** Fires at the first ^C or SIGTERM, or when the terminal closes, with an {@link Interruption}. @param stop what is aborted */
+export function stopSignal(stop = new AbortController()): AbortSignal {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.once(signal, () => stop.abort(new Interruption('cancelled', `stopped by ${signal}`)));
   return stop.signal;
 }

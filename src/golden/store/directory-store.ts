@@ -59,7 +59,10 @@ async function commit(layout: ImageLayout, { writer, base, next, folder }: Assem
   await rename(folder, generationFolder(layout, next));
   await syncFolder(layout.generations);
   await writer.reached?.('moved');
-  await pointTo(layout, next);
+  await pointTo(layout, next).catch(async (error: unknown) => {
+    // a disk that failed after the rename: readers have the new generation, and to say anything else would be wrong
+    if ((await headGeneration(layout)) !== next) throw error;
+  });
   await writer.reached?.('published');
   // published: a claim that stays announced is put right by whoever locks the image next
   await writeClaim(layout, claim).catch(() => {});

@@ -5,29 +5,45 @@ import { symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import path from 'node:path';
 import Docker from 'dockerode';
-import { afterEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { startContainer, type ContainerPlan, type RunningContainer } from '../../../src/backends/docker/container.ts';
 import { lastWords } from '../../../src/backends/docker/last-words.ts';
 import { syscallNumbers, type SyscallNumbers } from '../../../src/exec/syscalls.ts';
 import { say, startFakeDaemon, type Asked, type FakeDaemon } from './fixtures/fake-daemon.ts';
 
 let daemon: FakeDaemon;
+let removed: Signalled;
+beforeEach(() => {
+  removed = signalled();
+});
 afterEach(async () => {
   vi.useRealTimers();
   await daemon[Symbol.asyncDispose]();
 });
 
-type Answers = Partial<Record<'start' | 'wait' | 'kill', (asked: Asked) => void>>;
+type Answers = Partial<Record<'create' | 'start' | 'wait' | 'kill', (asked: Asked) => void>>;
 
-async function started(answers: Answers): Promise<RunningContainer> {
+async function started(answers: Answers, signal = new AbortController().signal): Promise<RunningContainer> {
   daemon = await startFakeDaemon((asked) => {
     const given = answers[path.basename(asked.what) as keyof Answers];
+    if (asked.what.startsWith('DELETE')) removed.resolve();
     if (given !== undefined) return given(asked);
     say(asked.answer, asked.what.endsWith('/create') ? 201 : 204, { Id: 'one' });
   });
   const plan: ContainerPlan = { image: 'image', sessionId: 'one', folder: daemon.folder, init: false, kept: false };
   const numbers = syscallNumbers() as SyscallNumbers;
-  return startContainer(new Docker({ socketPath: daemon.socket }), plan, numbers, new AbortController().signal);
+  return startContainer(new Docker({ socketPath: daemon.socket }), plan, numbers, signal);
+}
+
+interface Signalled {
+  readonly promise: Promise<void>;
+  resolve(): void;
+}
+
+function signalled(): Signalled {
+  let resolve = (): void => {};
+  const promise = new Promise<void>((settle) => (resolve = settle));
+  return { promise, resolve: () => resolve() };
 }
 
 /** Its first process comes up when somebody waits for the container's end already. */
@@ -96,3 +112,24 @@ test('one that has ended at once is told with its last words, of which no more i
     200,
   ]);
 });
+
+test.each(['create', 'start'] as const)(
+  'whoever is told to stop does not wait for its %s; a late container goes',
+  async (step) => {
+    const stop = new AbortController();
+    let hanging: Asked | undefined;
+    const asked = signalled();
+    const hang = (request: Asked): void => {
+      hanging = request;
+      asked.resolve();
+    };
+    const starting = started({ [step]: hang }, stop.signal);
+    const refused = expect(starting).rejects.toThrow('enough');
+    await asked.promise;
+    stop.abort(new Error('enough'));
+    if (step === 'start') await removed.promise;
+    await refused;
+    if (hanging !== undefined) say(hanging.answer, 201, { Id: 'one' });
+    await removed.promise;
+  },
+);

@@ -1,6 +1,6 @@
 /** Child processes that say too much, and such as leave something behind that keeps their output open. */
 import { expect, test } from 'vitest';
-import { run } from '../../../src/exec/run.ts';
+import { run, TooMuchOutput } from '../../../src/exec/run.ts';
 
 const sh = (script: string): string[] => ['/bin/sh', '-c', script];
 
@@ -26,4 +26,15 @@ test('an abort does not wait for a process that has left the group and keeps the
   const script = "setsid sh -c 'echo $$; exec sleep 1000' & wait";
   await expect(run(sh(script), { signal: stop.signal, grace: 0, onOutput })).rejects.toThrow('enough');
   process.kill(left, 'SIGKILL');
+});
+
+test('who says more than it may is killed', async () => {
+  await expect(run(['/usr/bin/yes'], { atMost: 1_000_000 })).rejects.toThrow(TooMuchOutput);
+  expect((await run(sh('head -c 1000 /dev/zero'), { atMost: 1000 })).stdout).toHaveLength(1000);
+});
+
+test('a daemon that a command has left behind is waited for no longer than is said', async () => {
+  const { code, stdout } = await run(sh('sleep 1000 & echo $!; exit 3'), { lingers: 100 });
+  expect(code).toBe(3);
+  process.kill(Number(stdout), 'SIGKILL');
 });

@@ -10,6 +10,7 @@ import type { FenceSource } from '../../../src/golden/fence-source.ts';
 import { layoutOf } from '../../../src/golden/layout.ts';
 import { breakLocalLease, localLeases, type LocalLeaseOptions } from '../../../src/golden/local-lease.ts';
 import { localWriters } from '../../../src/golden/local-writers.ts';
+import { pinGeneration } from '../../../src/golden/pins.ts';
 import { removeImage } from '../../../src/golden/remove.ts';
 import { imageNames } from '../../../src/golden/store.ts';
 import { details, never, publishFiles, temporaryState, type TemporaryState } from './fixtures/images.ts';
@@ -144,6 +145,16 @@ test('an image that is removed while one waits to write it: the wait goes on in 
   await removeImage(state, 'sid', 'me');
   expect([await imageNames(state), existsSync(layoutOf(state, 'sid').root)]).toEqual([[], false]);
   await using _third = await leasesOn(state).acquire('sid', 0, never);
+});
+
+test('an image in use is not removed, and can be opened as before', async () => {
+  await using state = await temporaryState();
+  await publishFiles(state, 'sid', { one: '1' });
+  await using reader = await pinGeneration(state, 'sid', { sessionId: 'a1', what: 'build hello' });
+  await expect(removeImage(state, 'sid', 'me')).rejects.toThrow('sid is in use: build hello');
+  expect(existsSync(layoutOf(state, 'sid').collecting)).toBe(false);
+  await using other = await pinGeneration(state, 'sid', { sessionId: 'b2', what: 'test hello' });
+  expect(other.record).toEqual(reader.record);
 });
 
 test('a job takes the host’s right first, then the fleet’s, with a fence above what the store knows', async () => {
