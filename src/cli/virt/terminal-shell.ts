@@ -7,6 +7,9 @@ import type { ServerOptions } from '../../protocol/adt-virt/served-testbed.ts';
 const script =
   'cd -- "$1" || exit; shift; if [ -x /bin/bash ]; then exec /usr/bin/env "$@" /bin/bash -i; fi; exec /usr/bin/env "$@" /bin/sh -i';
 
+/** Milliseconds for a shell to heed that its terminal is gone. */
+const grace = 5_000;
+
 /** @param signal ends a shell that is running, so that the server can clean up */
 export function terminalShell(log: (line: string) => void, signal: AbortSignal): NonNullable<ServerOptions['shell']> {
   return async (testbed, directory, environment) => {
@@ -20,10 +23,15 @@ export function terminalShell(log: (line: string) => void, signal: AbortSignal):
     const variables = [`TERM=${process.env['TERM'] ?? 'linux'}`, ...environment];
     const [program, ...args] = [...testbed.auxverb, '/bin/sh', '-c', script, 'sh', directory, ...variables] as const;
     const child = spawn(program, args, { stdio: [terminal, terminal, terminal] });
-    const hangUp = (): void => void child.kill('SIGHUP');
+    let timer: NodeJS.Timeout | undefined;
+    const hangUp = (): void => {
+      child.kill('SIGHUP');
+      timer = setTimeout(() => child.kill('SIGKILL'), grace);
+    };
     signal.addEventListener('abort', hangUp, { once: true });
     await new Promise((resolve) => child.once('close', resolve).once('error', resolve));
     signal.removeEventListener('abort', hangUp);
+    clearTimeout(timer);
     closeSync(terminal);
   };
 }
