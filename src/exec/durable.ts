@@ -85,6 +85,10 @@ export function isReadOnly(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === 'EROFS';
 }
 
+export function isFullDisk(error: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '');
+}
+
 /**
  * A name for what is being made in a folder and will be renamed. It starts with a dot, which no reader of these folders
  * looks at, and says whose it is: of a killed process it stays, until somebody {@link removeDeadDrafts removes} it.

@@ -1,11 +1,11 @@
 /** Removing an image with all of its generations: refused while anybody uses or writes it. */
 import { rm } from 'node:fs/promises';
-import { writeWhole } from '../exec/durable.ts';
+import { isFullDisk, writeWhole } from '../exec/durable.ts';
 import { discard } from '../exec/trash.ts';
 import { UsageError } from '../protocol/errors.ts';
 import { GoldenRefusal } from '../protocol/testbed.ts';
 import type { WriteLease } from './fence-source.ts';
-import { layoutOf, type ImageStore } from './layout.ts';
+import { layoutOf, type ImageLayout, type ImageStore } from './layout.ts';
 import { isFlattening } from './flatten-current.ts';
 import { localLeases } from './local-lease.ts';
 import { allLivePins } from './pins.ts';
@@ -30,11 +30,10 @@ export async function removeImage(
     image,
     async (layout) => {
       // marks first, then a look at the pins, as a collection does it: who pins after that finds them, and waits for the lock
-      const all = await generationNumbers(layout);
-      writeWhole(layout.collecting, JSON.stringify({ generations: all }));
+      mark(layout, await generationNumbers(layout));
       const users = (await allLivePins(layout)).filter((pin) => !isFlattening(pin)).map(({ what }) => what);
       if (users.length > 0) {
-        await rm(layout.collecting);
+        await rm(layout.collecting, { force: true });
         throw new UsageError(image, `${image} is in use: ${[...new Set(users)].join(', ')}`);
       }
       // in one step; whoever waits for a lock in it meanwhile finds no image any more
@@ -42,6 +41,15 @@ export async function removeImage(
     },
     signal,
   );
+}
+
+/** On a full disk it goes without: an image is removed to make room. */
+function mark(layout: ImageLayout, generations: readonly number[]): void {
+  try {
+    writeWhole(layout.collecting, JSON.stringify({ generations }));
+  } catch (error) {
+    if (!isFullDisk(error)) throw error;
+  }
 }
 
 /** Nobody writes it now, nor begins to. */
