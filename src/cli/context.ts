@@ -1,5 +1,6 @@
 /** What every command starts from: settings, the state folder and, where needed, a Redis. */
 import { mkdirSync } from 'node:fs';
+import path from 'node:path';
 import { loadSettings, type Settings } from '../config/load.ts';
 import { stateAt, type State } from '../config/state.ts';
 import { keepSignsIn } from '../exec/sign-of-life.ts';
@@ -24,7 +25,7 @@ export function makeContext(flags: GlobalFlags): Context {
   const loaded = loadSettings(process.env, process.getuid?.() ?? 0);
   const settings: Settings = {
     ...loaded,
-    state: flags.state ?? loaded.state,
+    state: path.resolve(flags.state ?? loaded.state),
     redis: {
       ...loaded.redis,
       url: flags.redisUrl ?? loaded.redis.url,

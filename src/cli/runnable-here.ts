@@ -2,7 +2,7 @@
 import { HostError, TestbedError, UnavailableError } from '../protocol/errors.ts';
 import type { JobRequest } from '../protocol/job-request.ts';
 import { diskObstacle } from '../worker/free-disk.ts';
-import { requireAllowedImage } from './allowed.ts';
+import { allowsBackend, requireAllowedImage } from './allowed.ts';
 import type { Context } from './context.ts';
 import { backendsOf, choose } from './make-host.ts';
 
@@ -22,6 +22,7 @@ async function obstacleHere(
   try {
     requireAllowedImage(settings, image);
     if (settings.external[image] === undefined) await choose(backendsOf(context), backend);
+    else if (!allowsBackend(settings, 'external')) return 'external servers are not among worker.backends';
   } catch (error) {
     if (error instanceof TestbedError || error instanceof HostError) return error.message;
     throw error;

@@ -14,7 +14,7 @@ const nothing: Served = { async [Symbol.asyncDispose]() {} };
 export async function serveMetrics(parts: Parts, refreshWaits: () => number): Promise<Served> {
   const { context, redis, host, journal, ledger, breaker, guard, inheritance, log } = parts;
   const { metrics: port } = context.settings.worker;
-  if (port === undefined) return nothing;
+  if (port === undefined || !parts.resident) return nothing; // the port is that of the host's own worker
   // loaded only where it is asked for: most workers are those of one waiting command
   const { Metrics: Made } = await import('../worker/metrics.ts');
   const { startHealthServer } = await import('../worker/health-server.ts');

@@ -1,7 +1,7 @@
 /** Hands a request in and, if asked, waits for its end, tells how it went and fetches what it made. */
-import { userInfo } from 'node:os';
 import path from 'node:path';
 import { durationExpected, parseDuration } from '../config/duration.ts';
+import { userName } from '../exec/user-name.ts';
 import { exitCodes, messageOf, UsageError } from '../protocol/errors.ts';
 import { exitCodeOf } from '../protocol/failure.ts';
 import { describeRequest, type JobRequest } from '../protocol/job-request.ts';
@@ -32,6 +32,7 @@ export interface SubmitFlags {
 
 /** @returns the exit code */
 export async function submit(context: Context, request: JobRequest, flags: SubmitFlags): Promise<number> {
+  requirePossible(context, request);
   const detach = new AbortController();
   const seconds = deadlineOf(flags);
   const asked = {
@@ -66,6 +67,15 @@ export async function submit(context: Context, request: JobRequest, flags: Submi
   return await finish(context, run, request, flags);
 }
 
+/** No host would ever take such a job. @throws {UsageError} */
+function requirePossible({ settings }: Context, { kind, image, backend }: JobRequest): void {
+  if (settings.external[image] === undefined) return;
+  if (kind === 'update-golden')
+    throw new UsageError(image, `${image} is opened by an external server: it cannot be refreshed`);
+  if (backend === 'any' || backend === 'external') return;
+  throw new UsageError('--backend', `--backend: ${image} is opened by an external server, not by ${backend}`);
+}
+
 /** Seconds. @throws {UsageError} */
 function deadlineOf({ deadline }: SubmitFlags): number | undefined {
   if (deadline === undefined) return undefined;
@@ -80,7 +90,7 @@ async function deadlineIn(redis: RedisHandle, seconds: number | undefined): Prom
 }
 
 function tenantOf(word: string | undefined): string {
-  if (word === undefined) return userInfo().username;
+  if (word === undefined) return userName();
   if (!/^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/.test(word)) {
     throw new UsageError('--tenant', `--tenant: expected a short name of letters, digits, . _ @ -, found "${word}"`);
   }

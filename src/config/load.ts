@@ -220,8 +220,10 @@ function yamlFiles(folder: string): string[] {
   try {
     const names = readdirSync(folder).filter((name) => name.endsWith('.yaml'));
     return names.toSorted().map((name) => path.join(folder, name));
-  } catch {
-    return []; // no such folder: nothing is configured there
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return []; // nothing is configured there
+    throw new ConfigError(folder, `${folder}: cannot be read: ${message}`);
   }
 }
 

@@ -30,7 +30,7 @@ export async function insideState(auxverb: Argv, signal: AbortSignal): Promise<I
   ].join(' && ');
   const [manifest, lists] = await together([
     manifestInside(auxverb, signal),
-    outputOf(auxverb, ['/bin/sh', '-c', script], signal),
+    outputOf(auxverb, ['/bin/sh', '-c', script], signal, 256 * 1024 * 1024), // a quarter of a kilobyte for each file
   ]);
   return { manifest, everything: `${manifest}\n${lists}` };
 }

@@ -59,7 +59,8 @@ export async function updateImage(request: UpdateRequest, signal: AbortSignal): 
   const before = await currentNumber(request); // nobody else can move it while we may write
   let said = ''; // its end
   const log = (text: string): void => {
-    said = (said + text).slice(-kept);
+    said += text;
+    if (said.length > 2 * kept) said = said.slice(-kept);
     request.log(text);
   };
   let ending: Ending;
@@ -73,7 +74,7 @@ export async function updateImage(request: UpdateRequest, signal: AbortSignal): 
   const attempt = { ...request, base: before };
   const complain = (line: string): void => request.log(`${line}\n`);
   if (ending.status === 'unchanged') await noteEnding(attempt, ending, complain);
-  if (ending.status === 'failed') await noteEnding(attempt, { ...ending, log: said }, complain);
+  if (ending.status === 'failed') await noteEnding(attempt, { ...ending, log: said.slice(-kept) }, complain);
   const { status, packages } = ending;
   const made = published === undefined ? { after: before } : { after: published.generation, digest: published.digest };
   const failure = ending.status === 'failed' ? { reason: `${ending.step}: ${ending.reason}` } : {};

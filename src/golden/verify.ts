@@ -51,7 +51,7 @@ export async function runInside(
 ): Promise<Finished> {
   const finished = await run([...auxverb, ...argv], { ...bounds, ...options, signal }).catch((error: unknown) => {
     if (!(error instanceof TooMuchOutput)) throw error;
-    throw new GoldenRefusal('commit-failed', `${argv.slice(0, 2).join(' ')} says more than ${bounds.atMost} bytes`);
+    throw new GoldenRefusal('commit-failed', `${argv.slice(0, 2).join(' ')} says too much`, { cause: error });
   });
   if (finished.code === 254 || finished.code === 255) {
     const why = finished.stderr.trim().split('\n').at(-1) ?? '';
@@ -60,8 +60,14 @@ export async function runInside(
   return finished;
 }
 
-export async function outputOf(auxverb: Argv, argv: Argv, signal: AbortSignal): Promise<string> {
-  const finished = await runInside(auxverb, argv, signal);
+/** @param atMost bytes */
+export async function outputOf(
+  auxverb: Argv,
+  argv: Argv,
+  signal: AbortSignal,
+  atMost: number = bounds.atMost,
+): Promise<string> {
+  const finished = await runInside(auxverb, argv, signal, { atMost });
   if (finished.code !== 0) throw failed(argv.slice(0, 2).join(' '), finished);
   return finished.stdout;
 }

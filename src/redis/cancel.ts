@@ -40,13 +40,18 @@ async function cancelSome(redis: RedisHandle, ids: readonly string[], reason: st
   }
   for (const [error] of (await intents.exec()) ?? []) if (error !== null) throw error;
   const removed = new Set<string>();
+  const failed: unknown[] = [];
   for (const queue of new Set(open.map((run) => run.queue))) {
     const waiting = open.filter((run) => run.queue === queue && !run.active);
     await withQueue(redis, queue, (opened) =>
       Promise.all(
         waiting.map(async ({ id }) => {
           // not removed: claimed in this moment, and its worker will look
-          if ((await opened.remove(id)) === 1) removed.add(id);
+          try {
+            if ((await opened.remove(id)) === 1) removed.add(id);
+          } catch (error) {
+            failed.push(error); // and the others go on
+          }
         }),
       ),
     );
@@ -57,6 +62,7 @@ async function cancelSome(redis: RedisHandle, ids: readonly string[], reason: st
     nudges.publish(keys.nudges, JSON.stringify(nudge));
   }
   await nudges.exec();
+  if (failed.length > 0) throw failed[0];
   return open.map(({ id }) => id);
 }
 

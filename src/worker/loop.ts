@@ -34,7 +34,7 @@ export async function runLoop(options: LoopOptions, stop: AbortSignal): Promise<
   const silence = options.onNudge(() => bell.ring());
   const onStop = (): void => bell.ring();
   stop.addEventListener('abort', onStop);
-  using jobs = new NextJobs(options);
+  const jobs = new NextJobs(options);
   try {
     const next = nextJob(options, jobs);
     while (!stop.aborted) {
@@ -55,6 +55,7 @@ export async function runLoop(options: LoopOptions, stop: AbortSignal): Promise<
     silence();
     stop.removeEventListener('abort', onStop);
     options.onStopped?.();
+    jobs[Symbol.dispose](); // now: what runs on may take hours
     await Promise.all(running);
   }
 }

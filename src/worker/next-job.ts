@@ -44,7 +44,7 @@ export class NextJobs implements Disposable {
     const offered = new Set(await offers());
     const ready = (await claims.ready()).filter((key) => offered.has(key));
     await this.#noteRefused(ready);
-    if (!stop.aborted) await this.#keepRoom();
+    await this.#keepRoom(stop);
     for (const key of this.#turns.inTurn(ready, this.#kept?.key)) {
       const room = key === this.#kept?.key ? this.#kept.room.reserve() : ledger.reserve(sizeOf(key));
       const claimed = room === undefined ? undefined : await this.#claimInto(room, key, stop);
@@ -66,10 +66,10 @@ export class NextJobs implements Disposable {
   }
 
   /** For the one that has starved for longest, unless another host does. */
-  async #keepRoom(): Promise<void> {
+  async #keepRoom(stop: AbortSignal): Promise<void> {
     const starving = this.#turns.starving();
     const key = starving.length === 0 ? undefined : await this.#options.claims.keepRoomFor(starving);
-    if (key === this.#kept?.key) return;
+    if (stop.aborted || key === this.#kept?.key) return;
     this.#stopKeeping();
     if (key !== undefined) this.#kept = { key, room: this.#options.ledger.keepRoom(sizeOf(key)) };
   }

@@ -43,6 +43,9 @@ export function checkSocketFolder(folder: string): void {
 /** How long the server may take to clean up once its client is gone, in milliseconds. */
 const cleanUpLimit = 30_000;
 
+/** As long as the slowest backend takes to give up, and more. */
+const closeLimit = 90_000;
+
 export async function serveSession(options: ServeOptions, signal: AbortSignal): Promise<ServedSession> {
   const socketPath = path.join(options.socketFolder, `${options.name}.sock`);
   const channel = await options.image.start(options.log, signal);
@@ -56,9 +59,8 @@ export async function serveSession(options: ServeOptions, signal: AbortSignal): 
     },
     async [Symbol.asyncDispose]() {
       channel.terminate();
-      // a backend that hangs must not cost the slot; the next reap finds what is left
-      if ((await withLimit(channel.exited, cleanUpLimit)) === undefined)
-        options.log('the testbed did not close in time');
+      // a backend that hangs must not cost the slot; what is left goes when this worker has ended
+      if ((await withLimit(channel.exited, closeLimit)) === undefined) options.log('the testbed does not close');
       await listener[Symbol.asyncDispose]();
       await rm(socketPath, { force: true });
     },

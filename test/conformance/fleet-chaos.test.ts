@@ -31,7 +31,6 @@ const perFleet = 1000;
 const fleets = Array.from({ length: Math.ceil(wanted / perFleet) }, (_, index) =>
   Math.min(perFleet, wanted - index * perFleet),
 );
-const never = new AbortController().signal;
 
 /**
  * Seconds. Every image is younger, however far a host's clock was moved: the demand is looked at, and met. One that is
@@ -69,11 +68,16 @@ async function torment(fleet: Fleet, random: Dice, count: number): Promise<Told>
     // what has ended already is not begun anew: a second run that the server forgets could not be told from the first one
     runIds.add((await enqueue(fleet.redis, request, 'amd64', { reuse: true })).runId);
   };
+  const limit = AbortSignal.timeout(count * 3_500 + 60_000);
+  /** One that does not end is told by its history. */
+  const waitForAll = async (ids: Iterable<string>): Promise<void> => {
+    for (const runId of ids) await waitFor(fleet.redis, runId, limit).catch(() => {});
+  };
   const ended = async (these: readonly JobRequest[]): Promise<void> => {
     // a server that lost its last writes may not know of them: handing in again changes nothing for the others
     const again = await enqueueAll(fleet.redis, these, 'amd64', { reuse: true });
     for (const { runId } of again) runIds.add(runId);
-    for (const { runId } of again) await waitFor(fleet.redis, runId, never);
+    await waitForAll(again.map(({ runId }) => runId));
   };
   const building: JobRequest[] = [];
   const complaints: string[] = [];
@@ -100,7 +104,7 @@ async function torment(fleet: Fleet, random: Dice, count: number): Promise<Told>
     await Promise.all(handing);
   }
   await ended(requests);
-  for (const runId of runIds) await waitFor(fleet.redis, runId, never);
+  await waitForAll(runIds);
   await Promise.all(fleet.hosts.map((host) => host.leave()));
   const history = await historyOf(fleet, [...runIds]);
   const all = [...complaints, ...history.complaints, ...leftOnHosts(fleet)];

@@ -65,9 +65,10 @@ export async function startContainer(
   rmSync(shared, { recursive: true, force: true });
   mkdirSync(shared);
   chmodSync(shared, 0o777); // the container's root may be another user here, and makes a socket; the folder above is ours alone
+  const options = optionsOf(plan, shared, numbers);
   const link = await listenForAgent(path.join(shared, 'server.sock'));
   const starting = new AbortController();
-  const creating = docker.createContainer(optionsOf(plan, shared, numbers));
+  const creating = docker.createContainer(options);
   let container: Docker.Container | undefined;
   try {
     container = await unlessAborted(creating, signal);

@@ -62,8 +62,8 @@ async function openTestbed(
 ): Promise<BackendTestbed> {
   const numbers = syscallNumbers();
   if (numbers === undefined) throw new TestbedError('open', 'docker', `unknown architecture ${process.arch}`);
-  const docker = await unlessAborted(connect(settings), signal);
-  const image = await imageOf();
+  const docker = await connect(settings);
+  const image = await unlessAborted(imageOf(), signal);
   const folder = createSessionFolder(state, 'docker', sessionId, 0o700);
   const plan: ContainerPlan = {
     image: image.reference,

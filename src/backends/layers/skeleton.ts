@@ -18,7 +18,7 @@ const nodes = { null: [1, 3], zero: [1, 5], full: [1, 7], random: [1, 8], urando
 export const devices = Object.keys(nodes);
 
 /** Changes whenever the content below does, so that an upgraded goldbed does not use an old skeleton. */
-const version = 1;
+const version = 2;
 
 /** Returns the skeleton's folder, made on first use; safe against concurrent makers. */
 export async function ensureSkeleton(sessions: string): Promise<string> {

@@ -39,7 +39,7 @@ export interface Namespaces {
 const bareEnvironment = { ...cleanEnvironment, LC_ALL: 'C' };
 
 /** Milliseconds that a testbed gets to be set up, and to die before it is killed. */
-const limits = { setUp: 60_000, stop: 10_000 };
+const limits = { setUp: 60_000, stop: 10_000, die: 5_000 };
 
 /**
  * Namespaces that wait to be told what to open: three programs start before that, which is most of what an open takes.
@@ -83,7 +83,10 @@ export async function startNamespaces(
   let killFirst = (): boolean => false;
   // the testbed's first process goes before unshare, which it was told to end with: root in the testbed can take that back
   // (prctl(2), by ptrace(2)), and would live on
-  const kill = (): void => void (killFirst() || child.kill('SIGKILL'));
+  const kill = (): void => {
+    if (!killFirst()) child.kill('SIGKILL');
+    else setTimeout(() => child.kill('SIGKILL'), limits.die).unref(); // it cannot die: nobody waits for that
+  };
   signal.addEventListener('abort', kill, { once: true });
   try {
     child.stdin?.write(settingsOf(mounts, numbers));
@@ -94,7 +97,7 @@ export async function startNamespaces(
     const started = startTime(pid);
     if (started === undefined) throw new TestbedError('open', 'overlay', 'the testbed ended');
     const lives = (): boolean => startTime(pid) === started;
-    killFirst = () => lives() && process.kill(pid, 'SIGKILL');
+    killFirst = () => lives() && killed(pid);
     const openRoot = seeRoot(`/proc/${pid}/root`, lives);
     return {
       words: [`process:${pid}:${started}`, ...kinds()],
@@ -189,6 +192,15 @@ function askForDirectory(child: ChildProcess, ended: Promise<void>, request: str
     });
     child.stdin?.write(request);
   });
+}
+
+/** @returns whether there was such a process */
+function killed(pid: number): boolean {
+  try {
+    return process.kill(pid, 'SIGKILL');
+  } catch {
+    return false;
+  }
 }
 
 function kinds(): string[] {

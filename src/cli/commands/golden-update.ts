@@ -74,7 +74,7 @@ async function update(context: Context, image: string, words: readonly string[],
     const person = process.env['SBUILD_CONFIG'] ?? path.join(process.env['HOME'] ?? '/', '.sbuildrc');
     const lines = serverLines(packageFile('bin/goldbed-virt'), ['attach', socket]);
     await writeFile(config, await configWith(person, lines), { mode: 0o600 });
-    const code = await runProgram(words, { ...process.env, SBUILD_CONFIG: config });
+    const code = await runProgram(words, { ...process.env, SBUILD_CONFIG: config }, flags.json === true);
     stopSignal(stop); // from here on signals are for us
     channel.terminate();
     await channel.exited;
@@ -110,8 +110,13 @@ async function writable(
 }
 
 /** On our terminal. Signals are its own to end by: sbuild-update closes its session then. @returns as a shell would tell */
-async function runProgram([program = '', ...args]: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const child = spawn(program, args, { stdio: 'inherit', env });
+async function runProgram(
+  [program = '', ...args]: readonly string[],
+  env: NodeJS.ProcessEnv,
+  asJson: boolean,
+): Promise<number> {
+  // standard output is for the one document
+  const child = spawn(program, args, { stdio: ['inherit', asJson ? 2 : 'inherit', 'inherit'], env });
   const pass = (signal: NodeJS.Signals): void => void child.kill(signal);
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   let interrupted = 0;

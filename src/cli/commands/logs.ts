@@ -1,5 +1,5 @@
 /** `goldbed logs [-f] ID`: the client's own log, as it is on disk, or a section of it; with -f until the job has ended. */
-import { createReadStream, watch } from 'node:fs';
+import { createReadStream, watch, type FSWatcher } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Command } from 'commander';
@@ -106,11 +106,20 @@ async function unlessClosed(stream: NodeJS.WriteStream): Promise<void> {
   });
 }
 
+/** Undefined where the host has no more watches to give: then it is looked at now and then. */
+function watching(file: string, changes: () => void): FSWatcher | undefined {
+  try {
+    return watch(file, changes).on('error', changes);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Until the file changes, at the most a moment. */
 async function changed(file: string | undefined): Promise<void> {
   await new Promise<void>((resolve) => {
-    const watcher = file === undefined ? undefined : watch(file, done);
     const timer = setTimeout(done, look);
+    const watcher = file === undefined ? undefined : watching(file, done);
     function done(): void {
       clearTimeout(timer);
       watcher?.close();

@@ -24,7 +24,7 @@ export function showCommand(): Command {
       if (run.size !== undefined) out(`  size ${run.size}`);
       if (run.labels !== undefined) out(`  labels ${run.labels.join(', ')}`);
       if (run.deadline !== undefined && run.finished === undefined)
-        out(`  is cancelled in ${ahead(run.deadline, Date.now())}`);
+        out(`  is cancelled ${ahead(run.deadline, Date.now())}`);
       const waits = describeWait(run, Date.now());
       if (waits !== undefined) out(`  ${waits}`);
       if (run.outcome !== undefined) {
