@@ -19,6 +19,8 @@ const fleetSchema = z.object({
   repeated: z.number(),
   /** Whatever was wrong in the end, lost jobs among it. */
   complaints: z.number(),
+  /** By hand: what a complaint was of. */
+  remark: z.string().optional(),
 });
 export type ChaosFleet = z.infer<typeof fleetSchema>;
 

@@ -16,7 +16,7 @@ export function chaosLines(fleets: readonly ChaosFleet[]): string[] {
     '',
     'Fleets of three hosts, with real workers and real overlay sessions, under faults at random (`npm run test:chaos`; one',
     'more with `GOLDBED_CHAOS_SEED=SEED GOLDBED_FLEET_FAULTS=N`). Most jobs are a small client’s; the real builds are',
-    'sbuild’s. Lost: acknowledged, and without a result. Done again: more than once, and counted once, which is no fault.',
+    'sbuild’s. Lost: acknowledged, and not done in the end. Done again: more than once, and counted once, which is no fault.',
     'Complaints: all that the history checker found wrong, lost jobs among it.',
     '',
     ...table([
@@ -25,12 +25,18 @@ export function chaosLines(fleets: readonly ChaosFleet[]): string[] {
       counts('**all**', '', sum),
     ]),
     '',
+    ...remarks(fleets),
     ...table([
       ['fault', 'times'],
       ...kinds.map((kind) => [kind, sum(({ faults }) => faults[kind] ?? 0).toLocaleString('en')]),
     ]),
     '',
   ];
+}
+
+function remarks(fleets: readonly ChaosFleet[]): string[] {
+  const said = fleets.flatMap(({ seed, remark }) => (remark === undefined ? [] : [`- ${seed}: ${remark}`]));
+  return said.length === 0 ? [] : [...said, ''];
 }
 
 const columns: readonly (readonly [string, (fleet: ChaosFleet) => number])[] = [
