@@ -117,12 +117,15 @@ for list in *_Packages *_Packages.*; do
 done
 test $# = 0 || exec /usr/lib/apt/apt-helper cat-file "$@"`;
 
+/** Bytes: security archives have a few millions; a list that a package has put there may unpack to anything. */
+const mostStanzas = 256 * 1024 * 1024;
+
 /** Read from the package lists that the generation carries; none where it carries none. */
 async function securityVersions(layers: readonly string[], signal: AbortSignal): Promise<Set<string>> {
   const mountPoint = await mkdtemp(path.join(tmpdir(), 'goldbed-merged-'));
   try {
     const argv = inMergedTree({ layers }, mountPoint, `{ ${securityStanzas}\n}`, []);
-    const { stdout } = await check(argv, { signal });
+    const { stdout } = await check(argv, { signal, atMost: mostStanzas });
     const stanzas = stdout.matchAll(/^Package: (\S+)$[^]*?^Version: (\S+)$/gm);
     return new Set([...stanzas].map(([, name, version]) => `${name} ${version}`));
   } finally {

@@ -53,12 +53,13 @@ export function pauseCommand(): Command {
     .option('--json', 'print one JSON document')
     .action(async (prefix: string | undefined, flags: Flags) => {
       await using redis = await redisFor(command);
-      if (prefix !== undefined) return await pauseOne(redis, await oneJob('pause', redis, prefix, flags), flags.reason);
+      if (prefix !== undefined) return await pauseOne(redis, await oneJob('pause', redis, prefix, flags), flags);
       if (whole.every((kind) => flags[kind] === undefined)) return await showPaused(redis, flags.json === true);
       const [kind, name] = chosen('pause', flags);
       if (kind === 'host') await drainHost(redis, (await findHost(redis, name)).host, flags.reason ?? '');
       else await pause(redis, `${kind}:${name}`, flags.reason ?? '');
-      out(`no more jobs of ${kind} ${name} are begun. Again: goldbed resume --${kind} ${name}`);
+      if (flags.json === true) json({ paused: `${kind}:${name}` });
+      else out(`no more jobs of ${kind} ${name} are begun. Again: goldbed resume --${kind} ${name}`);
     });
 }
 
@@ -80,9 +81,10 @@ export function resumeCommand(): Command {
   });
 }
 
-async function pauseOne(redis: RedisHandle, { id, state }: RunDetails, reason = ''): Promise<void> {
+async function pauseOne(redis: RedisHandle, { id, state }: RunDetails, flags: Flags): Promise<void> {
   if (!['waiting', 'delayed', 'active'].includes(state)) throw new UsageError(id, `${id} has ended: ${state}`);
-  await pause(redis, `job:${id}`, reason);
+  await pause(redis, `job:${id}`, flags.reason ?? '');
+  if (flags.json === true) return json({ paused: `job:${id}`, state });
   const now = state === 'active' ? 'runs, and goes on; it is not begun once more' : 'is not begun';
   out(`${id} ${now}. Again: goldbed resume ${id}`);
 }
