@@ -19,8 +19,8 @@ const project = (name: string, testTimeout: number) => ({
 export default defineConfig({
   test: {
     projects: [
-      project('unit', 20_000),
-      project('redis', 60_000),
+      project('unit', 60_000),
+      project('redis', 120_000),
       project('conformance', 600_000),
       project('nightly', 900_000),
     ],

@@ -8,7 +8,6 @@ import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { overlayBackend } from '../../src/backends/overlay/index.ts';
@@ -118,17 +117,11 @@ describeWith('overlay', unavailable, 'cancelling all of', () => {
       const { images } = json((await goldbed.run('image', 'ls', '--json')).stdout);
       const stuck = images.find(({ name }: { name: string }) => name === stuckImage);
       expect(stuck).toMatchObject({ leases: [{ owner: expect.any(String), waiting: [] }] });
-      const began = performance.now();
       for (const args of words?.(label) ?? []) {
         const cancelled = await goldbed.run('cancel', ...args, '--reason', 'enough of it');
         expect(cancelled.code, cancelled.stderr).toBe(0);
       }
-      let left = await held();
-      while (left.length > 0 && performance.now() - began < 10_000) {
-        await delay(20);
-        left = await held();
-      }
-      expect(left).toEqual([]);
+      await until(async () => (await held()).length === 0);
       for (const id of ids) {
         const { state, failure } = json((await goldbed.run('show', id, '--json')).stdout);
         expect({ id, state, failure }).toMatchObject({ state: 'cancelled', failure: { message: 'enough of it' } });

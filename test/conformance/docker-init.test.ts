@@ -5,7 +5,7 @@ import path from 'node:path';
 import Docker from 'dockerode';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { check, run } from '../../src/exec/run.ts';
-import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
+import { dockerUnavailable, startDockerDaemon, untilRemoved, type DockerDaemon } from './fixtures/docker-daemon.ts';
 import { goldbedWithCopy, goldbedWithImage, smallImage, virtProgram, type Goldbed } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
 import { writeToy } from './fixtures/toy-package.ts';
@@ -66,7 +66,7 @@ describeWith('docker', dockerUnavailable(), 'docker with an init', () => {
     expect(await inside(wire, `test -e ${unit}; echo $?; systemctl is-system-running`)).toBe('1\nrunning');
     expect(await inside(wire, 'awk \'$2 == "/proc/sys" {print $4}\' /proc/mounts')).toMatch(/^ro,/); // unprivileged
     const id = await containers();
-    const removed = new Docker({ socketPath: daemon.socket }).getContainer(id).wait({ condition: 'removed' });
+    const removed = untilRemoved(new Docker({ socketPath: daemon.socket }).getContainer(id));
     expect(await wire.ask('close')).toBe('ok');
     await removed;
     expect(await wire.quit()).toBe(0);
@@ -77,7 +77,7 @@ describeWith('docker', dockerUnavailable(), 'docker with an init', () => {
     const wire = serve();
     expect(await wire.ask('open')).toMatch(/^ok /);
     const container = new Docker({ socketPath: daemon.socket }).getContainer(await containers());
-    const removed = container.wait({ condition: 'removed' });
+    const removed = untilRemoved(container);
     wire.child.kill('SIGKILL');
     await removed;
     expect(await containers()).toBe('');

@@ -8,7 +8,7 @@ import { dockerBackend } from '../../src/backends/docker/index.ts';
 import { stateAt } from '../../src/config/state.ts';
 import { check, run } from '../../src/exec/run.ts';
 import { decodeArgv } from '../../src/protocol/adt-virt/words.ts';
-import { dockerUnavailable, startDockerDaemon, type DockerDaemon } from './fixtures/docker-daemon.ts';
+import { dockerUnavailable, startDockerDaemon, untilRemoved, type DockerDaemon } from './fixtures/docker-daemon.ts';
 import { hostSuite, testCache } from './fixtures/base-image.ts';
 import { baseRoot, Goldbed, goldbedWithImage, layersOf, smallImage, virtProgram } from './fixtures/goldbed.ts';
 import { describeWith } from './fixtures/requirements.ts';
@@ -125,9 +125,7 @@ describeWith('docker', dockerUnavailable(), 'docker', () => {
 
   test('close ends its processes; nothing is left in the daemon; a late command is refused', async () => {
     const { wire, auxverb } = await opened();
-    const removed = client()
-      .getContainer(await containers())
-      .wait({ condition: 'removed' });
+    const removed = untilRemoved(client().getContainer(await containers()));
     await run([...auxverb, '/bin/sh', '-c', 'setsid sleep 1000 >/dev/null 2>&1 &']);
     expect(await wire.ask('close')).toBe('ok');
     expect((await run([...auxverb, 'true'])).code).toBe(254);
@@ -152,7 +150,7 @@ describeWith('docker', dockerUnavailable(), 'docker', () => {
   test('kill -9 of the server ends the container', async () => {
     const { wire, auxverb } = await opened();
     const id = await containers();
-    const removed = client().getContainer(id).wait({ condition: 'removed' });
+    const removed = untilRemoved(client().getContainer(id));
     wire.child.kill('SIGKILL');
     await removed;
     expect(await containers()).toBe('');

@@ -37,7 +37,6 @@ describeWith('schroot', missing, 'a chroot of the administrator’s', () => {
     env: { GOLDBED_NODE: process.execPath, GOLDBED_STATE: path.join(state.folder, 'state') },
     revert: true,
   });
-  const scratchOnHost = (): string[] => readdirSync('/tmp').filter((entry) => entry.startsWith('autopkgtest.'));
   const sh = async (wire: Wire, script: string): Promise<string> => {
     const auxverb = decodeArgv((await wire.ask('print-execute-command')).slice(3));
     return (await run([...auxverb, '/bin/sh', '-c', script])).stdout;
@@ -45,7 +44,6 @@ describeWith('schroot', missing, 'a chroot of the administrator’s', () => {
 
   test('with schroot’s default profile, the host’s /tmp is the testbed’s: nothing stays there', async () => {
     await define('type=directory', `directory=${root}`, 'union-type=overlay', 'profile=default');
-    const before = scratchOnHost();
     const wire = new Wire(server());
     const capabilities = await wire.ask('capabilities');
     expect(capabilities).toBe('ok root-on-testbed revert'); // not revert-full-system: /tmp and /home are the host's
@@ -60,7 +58,7 @@ describeWith('schroot', missing, 'a chroot of the administrator’s', () => {
     expect(existsSync(scratch)).toBe(false);
     expect(await wire.ask('open')).toBe(opened);
     expect(await wire.quit()).toBe(0);
-    expect(scratchOnHost()).toEqual(before);
+    expect(existsSync(scratch)).toBe(false);
     expect(existsSync(path.join(root, 'root/mark'))).toBe(false);
   });
 

@@ -49,7 +49,7 @@ describeWith('overlay', unavailable, 'a worker that is restarted', () => {
     kept.end();
     expect(await kept.ended()).toMatchObject({ state: 'completed', outcome: { attempt: 1 } });
     expect(kept.attempts()).toEqual(['1']);
-    expect(host.said).toContain(`${kept.runId}: settled for the process that ran it: complete`);
+    await until(() => host.said.includes(`${kept.runId}: settled for the process that ran it: complete`));
     await third.begun();
     await cancelRun(fleet.redis, other.runId, 'enough of it'); // its session is in a process that was in charge once
     expect(await other.ended()).toMatchObject({ state: 'cancelled', failure: { message: 'enough of it' } });

@@ -11,6 +11,7 @@ import { connectRedis } from '../../src/redis/connect.ts';
 import { redisTime } from '../../src/redis/time.ts';
 import { startTestRedis, type TestRedis } from './fixtures.ts';
 import { startLosingProxy } from './losing-proxy.ts';
+import { linesOf } from '../lines.ts';
 
 let server: TestRedis;
 const never = new AbortController().signal;
@@ -187,7 +188,7 @@ test('a holder stopped for longer than its lease lives is told, and the next has
   const args = ['--import', 'tsx', script, server.socketPath, 'stopped', '400'];
   const holder = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const lines: string[] = [];
-  const next = async (): Promise<string> => String((await once(holder.stdout, 'data'))[0]).trim();
+  const next = linesOf(holder.stdout);
   lines.push(await next());
   holder.kill('SIGSTOP');
   await using mine = await leases().acquire('stopped', 0, never); // waits until it has run out

@@ -39,7 +39,7 @@ export function describeDetails(server: () => ServerUnderTest, stock: boolean | 
   });
 
   test('the scratch directory, statuses, and copies of single files', async () => {
-    const wire = new Wire(withTimeout('1'));
+    const wire = new Wire(withTimeout('3')); // for what is copied well, too
     const scratch = (await wire.ask('open')).slice(3);
     const shared = await onHost(wire);
     expect((await inside(wire, `stat -c %a ${scratch}`)).stdout.trim()).toMatch(await modes(wire));

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { flock } from '../../../src/exec/flock.ts';
+import { linesOf } from '../../lines.ts';
 
 const program = path.join(import.meta.dirname, 'fixtures/hold-flock.ts');
 const childrenOf = (pid: number): number[] =>
@@ -23,7 +24,7 @@ async function temporaryFile(): Promise<{ readonly file: string } & AsyncDisposa
 /** A process that locks the file, says so, and waits for its end. */
 async function holder(file: string) {
   const child = spawn(process.execPath, ['--import', 'tsx', program, file], { stdio: ['pipe', 'pipe', 'inherit'] });
-  const said = async (): Promise<string> => String((await once(child.stdout, 'data'))[0]).trim();
+  const said = linesOf(child.stdout);
   expect(await said()).toBe('begun');
   return { child, pid: child.pid ?? 0, said };
 }

@@ -14,6 +14,7 @@ import { pinGeneration } from '../../../src/golden/pins.ts';
 import { removeImage } from '../../../src/golden/remove.ts';
 import { imageNames } from '../../../src/golden/store.ts';
 import { details, never, publishFiles, temporaryState, type TemporaryState } from './fixtures/images.ts';
+import { linesOf } from '../../lines.ts';
 
 const program = path.join(import.meta.dirname, 'fixtures/hold-lease.ts');
 const leasesOn = (state: TemporaryState, options: Partial<LocalLeaseOptions> = {}): FenceSource =>
@@ -23,7 +24,7 @@ const leasesOn = (state: TemporaryState, options: Partial<LocalLeaseOptions> = {
 async function otherWriter(state: TemporaryState, ttl: number) {
   const args = ['--import', 'tsx', program, state.root, 'sid', String(ttl)];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  const said = async (): Promise<string> => String((await once(child.stdout, 'data'))[0]).trim();
+  const said = linesOf(child.stdout);
   expect(await said()).toBe('writes');
   return { child, said };
 }
