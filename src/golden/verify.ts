@@ -16,11 +16,15 @@ export async function verifyInside(auxverb: Argv, signal: AbortSignal): Promise<
   ]);
   if (audit.code !== 0 || audit.stdout.trim() !== '') throw failed('dpkg --audit', audit);
   if (check.code !== 0) {
-    const { code: missing } = await runInside(auxverb, ['/usr/bin/test', '!', '-e', '/usr/bin/apt-get'], signal);
-    if (missing === 0) return ['dpkg --audit', noAptCheck];
+    if (await isWithoutApt(auxverb, signal)) return ['dpkg --audit', noAptCheck];
     throw failed('apt-get check', check);
   }
   return ['dpkg --audit', 'apt-get check'];
+}
+
+async function isWithoutApt(auxverb: Argv, signal: AbortSignal): Promise<boolean> {
+  const { code } = await runInside(auxverb, ['/usr/bin/test', '!', '-e', '/usr/bin/apt-get'], signal);
+  return code === 0;
 }
 
 /** Its installed packages (manifest.ts). */
@@ -28,11 +32,16 @@ export async function manifestInside(auxverb: Argv, signal: AbortSignal): Promis
   return manifestOf(await outputOf(auxverb, ['/usr/bin/dpkg-query', ...manifestArguments], signal));
 }
 
-/** The package indexes that its apt uses, by line `URI RELEASE COMPONENT`, without user names and passwords. */
+/** The package indexes that its apt uses, by line `URI RELEASE COMPONENT`, without user names and passwords; none without apt. */
 export async function sourcesInside(auxverb: Argv, signal: AbortSignal): Promise<string[]> {
   const format = '$(REPO_URI) $(RELEASE) $(COMPONENT)';
   const argv: Argv = ['/usr/bin/apt-get', 'indextargets', '--format', format, 'Created-By: Packages'];
-  const lines = (await outputOf(auxverb, argv, signal)).split('\n').filter((line) => line !== '');
+  const listed = await runInside(auxverb, argv, signal);
+  if (listed.code !== 0) {
+    if (await isWithoutApt(auxverb, signal)) return [];
+    throw failed('apt-get indextargets', listed);
+  }
+  const lines = listed.stdout.split('\n').filter((line) => line !== '');
   return [...new Set(lines.map((line) => line.replace(/\/\/[^/@ ]*@/, '//')))];
 }
 

@@ -2,7 +2,7 @@
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { setTimeout } from 'node:timers/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { cleanEnvironment, CommandFailed, run } from '../../exec/run.ts';
 import { TestbedError, type TestbedStep } from '../../protocol/errors.ts';
 
@@ -90,7 +90,7 @@ async function end(sessionName: string): Promise<void> {
     } catch (error) {
       if (!isOpen(sessionName)) return;
       if (pause === undefined) throw error;
-      await setTimeout(pause);
+      await delay(pause);
     }
   }
 }
@@ -112,7 +112,7 @@ const beginning = { limit: 30_000, look: 50 };
 /** The schroot of an owner that was killed goes on by itself, and would leave a session after we have looked for it. */
 async function untilBegun(sessionName: string): Promise<void> {
   const limit = performance.now() + beginning.limit;
-  while (performance.now() < limit && (await isBeginning(sessionName))) await setTimeout(beginning.look);
+  while (performance.now() < limit && (await isBeginning(sessionName))) await delay(beginning.look);
 }
 
 async function isBeginning(sessionName: string): Promise<boolean> {
@@ -127,9 +127,19 @@ export async function listChroots(): Promise<string[]> {
   return stdout.split('\n').filter((line) => line !== '');
 }
 
+/** Milliseconds for a beginning that nobody wants any more: half of one takes longer to clear away than a whole one. */
+const lateLimit = 20_000;
+
 async function call(step: TestbedStep, args: readonly string[], signal?: AbortSignal): Promise<string> {
   const argv = [schroot, ...args];
-  const finished = await run(argv, { env: environment, ...(signal === undefined ? {} : { signal }) });
+  const late = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const stop = (): void => void (timer = setTimeout(() => late.abort(signal?.reason), lateLimit));
+  signal?.addEventListener('abort', stop, { once: true });
+  const finished = await run(argv, { env: environment, signal: late.signal }).finally(() => {
+    signal?.removeEventListener('abort', stop);
+    clearTimeout(timer);
+  });
   if (finished.code === 0) return finished.stdout;
   throw new TestbedError(step, 'schroot', new CommandFailed(argv, finished).message);
 }
