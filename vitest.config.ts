@@ -23,7 +23,7 @@ export default defineConfig({
   test: {
     projects: [
       project('unit', 60_000, 2),
-      project('redis', 120_000, 2),
+      project('redis', 120_000),
       project('conformance', 600_000),
       project('nightly', 900_000),
     ],
