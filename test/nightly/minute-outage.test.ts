@@ -54,7 +54,10 @@ let goldbed: Goldbed;
 async function serve(): Promise<void> {
   const options = ['--port', '0', '--unixsocket', path.join(folder, 'socket'), '--dir', folder, '--appendonly', 'yes'];
   const durable = ['--appendfsync', 'always', '--maxmemory-policy', 'noeviction'];
-  server = spawn('redis-server', [...options, ...durable], { stdio: ['ignore', 'pipe', 'inherit'] });
+  // redis-tools has the server, too, under another name (src/redis/server-process.ts)
+  const stdio = ['ignore', 'pipe', 'inherit'] as const;
+  server = spawn('/usr/bin/redis-check-rdb', [...options, ...durable], { argv0: 'redis-server', stdio: [...stdio] });
+  server.once('exit', (code) => code !== null && process.stderr.write(`redis-server ended with ${code}\n`));
   await new Promise<void>((resolve) => {
     server.stdout?.on('data', (chunk: Buffer) => void (String(chunk).includes('eady to accept') && resolve()));
   });
