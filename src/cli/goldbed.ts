@@ -21,13 +21,8 @@ process.exitCode = unwritten ? exitCodes.infrastructure : code;
 // what never ends, such as the answer of a daemon that was given up long ago, keeps nobody who is done
 setTimeout(() => process.exit(), 2000).unref();
 
-/** Until a slow reader has taken all, or has left. */
+/** Until a slow reader has taken all, or has left: an empty write is done when those before it are, or have failed. */
 async function written(stream: NodeJS.WriteStream): Promise<void> {
   if (stream.destroyed || stream.writableLength === 0) return;
-  await new Promise<void>((resolve) => {
-    stream
-      .once('drain', resolve)
-      .once('close', resolve)
-      .once('error', () => resolve());
-  });
+  await new Promise<void>((resolve) => stream.write('', () => resolve()));
 }
