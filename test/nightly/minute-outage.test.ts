@@ -93,7 +93,7 @@ describeWith('overlay', unavailable, 'a minute without Redis', () => {
       });
       const run = path.join(goldbed.state, 'jobs', id);
       expect(readdirSync(run).filter((each) => /^\d+$/.test(each))).toEqual(['1']);
-      expect(readFileSync(path.join(run, '1/log'), 'utf8').match(/^IN-THE-MIDDLE$/gm)).toHaveLength(1);
+      expect(readFileSync(path.join(run, '1/log'), 'utf8').match(/^sbuild \(Debian sbuild\)/gm)).toHaveLength(1);
       worker.child.kill('SIGTERM');
       expect((await once(worker.child, 'exit'))[0]).toBe(0);
       expect(leftovers(goldbed.state)).toEqual([]);
