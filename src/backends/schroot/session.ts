@@ -131,6 +131,7 @@ export async function listChroots(): Promise<string[]> {
 const lateLimit = 20_000;
 
 async function call(step: TestbedStep, args: readonly string[], signal?: AbortSignal): Promise<string> {
+  signal?.throwIfAborted();
   const argv = [schroot, ...args];
   const late = new AbortController();
   let timer: NodeJS.Timeout | undefined;
